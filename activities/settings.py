@@ -1,0 +1,36 @@
+"""What a process is told: addresses and keys, read once from the environment.
+
+What the environment does not name comes from `.meterbook/stack.env`, which `meterbook up` writes for the local stack.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def state_folder() -> Path:
+    """Return the folder that holds the local stack's files: METERBOOK_HOME, else `.meterbook` in the clone."""
+    configured = os.environ.get("METERBOOK_HOME")
+    return Path(configured) if configured else Path(__file__).resolve().parent.parent / ".meterbook"
+
+
+class Settings(BaseSettings):
+    """The settings of one process; frozen, so that nothing changes under a running worker."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: str
+    temporal_address: str
+    temporal_namespace: str = "default"
+    temporal_api_key: SecretStr | None = None
+    temporal_tls: bool = False
+    stripe_api_key: SecretStr | None = None
+    stripe_api_base: str | None = Field(default=None, description="Another address of Stripe; refused with a live key.")
+    stripe_webhook_secret: SecretStr | None = None
+
+
+def load_settings() -> Settings:
+    """Read the settings of this process; raise pydantic's `ValidationError` naming what is missing."""
+    return Settings(_env_file=state_folder() / "stack.env")

@@ -1,0 +1,53 @@
+"""Connecting to PostgreSQL: engines, ids and digests."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+import sqlalchemy as sa
+import uuid_utils.compat
+
+APPLICATION_ROLE = "meterbook_app"
+"""Every session of the product works as this role: it may insert into the ledger, never update or delete there."""
+
+Json = Mapping[str, "Json"] | Sequence["Json"] | str | int | bool | Decimal | datetime | date | None
+
+
+def create_engine(database_url: str, *, pool_size: int = 5) -> sa.Engine:
+    """Return an engine whose sessions work in UTC as the application role.
+
+    `database_url` is a libpq URL (postgresql://user:password@host:port/name); its user must be a member of that role.
+    """
+    return sa.create_engine(
+        sa.make_url(database_url).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC"},
+    )
+
+
+def uuid7() -> UUID:
+    """Return a time-ordered UUID (RFC 9562, version 7)."""
+    return uuid_utils.compat.uuid7()
+
+
+def canonical_json(value: Json) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, decimals and times as text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_as_text)
+
+
+def sha256_of(value: Json) -> bytes:
+    """Return the sha256 of a value's canonical JSON: the digest that tells the same content from other content."""
+    return hashlib.sha256(canonical_json(value).encode()).digest()
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no canonical JSON form")
