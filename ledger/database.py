@@ -10,6 +10,8 @@ from uuid import UUID
 import sqlalchemy as sa
 import uuid_utils.compat
 
+from pricing.money import WIDE
+
 APPLICATION_ROLE = "meterbook_app"
 """Every session of the product works as this role: it may insert into the ledger, never update or delete there."""
 
@@ -47,7 +49,7 @@ def sha256_of(value: Json) -> bytes:
 
 def _as_text(value: object) -> str:
     if isinstance(value, Decimal):
-        return format(value.normalize(), "f")
+        return format(value.normalize(WIDE), "f")  # the default context would cut a ledger amount to 28 digits
     if isinstance(value, datetime | date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")
