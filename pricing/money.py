@@ -1,7 +1,7 @@
 """Currencies, the exact arithmetic that rating runs in, and the one place where money is rounded.
 
-Amounts and quantities are `decimal.Decimal`; a float never enters. While rating, amounts are exact; they are cut to the
-ledger's twelve places by `to_ledger_scale` and to the currency's exponent by `round_to_currency`, once per invoice line.
+Amounts and quantities are `decimal.Decimal`; a float never enters. While rating, amounts are exact; they are cut to
+the ledger's twelve places by `to_ledger_scale` and to the currency's exponent by `round_to_currency`, once per line.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """A contract's terms as data: which product has which price, and which commits it brings.
 
-The price models are a closed union: `match` them with `assert_never`, so that the type checker lists what a new one needs.
+The price models are a closed union: `match` them with `assert_never`, so that the type checker lists what a new one
+needs.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pricing.money import Currency
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Units above the tier before and up to `up_to` (None: without end) at `unit_price`, plus `flat_fee` once entered."""
+    """Units above the tier before and up to `up_to` (None: no end) at `unit_price`, plus `flat_fee` once entered."""
 
     up_to: Decimal | None
     unit_price: Decimal
@@ -79,7 +80,7 @@ class ProductPrice:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A prepaid amount, billed at the start of the contract, drawn down by usage between `start` and `end` (UTC, half-open).
+    """A prepaid amount, billed in advance, drawn down by usage between `start` and `end` (UTC, half-open; None: no end).
 
     `products` limits it to those product ids; empty serves all usage products. Lower `priority` burns first.
     """
