@@ -1,4 +1,4 @@
-"""What every name and moment must look like before it is recorded; each refusal is an `InvalidError` naming the field."""
+"""What names and moments must look like before they are recorded; a refusal is an `InvalidError` naming the field."""
 
 import re
 from datetime import datetime

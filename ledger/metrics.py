@@ -89,5 +89,5 @@ _METRICS = sa.select(
 )
 
 
-def _from_row(row: sa.Row[tuple[str, str, str, str | None, list[str]]]) -> Metric:
+def _from_row(row: sa.Row[str, str, str, str | None, list[str]]) -> Metric:
     return Metric(row.metric_id, row.event_type, row.aggregation, row.property, tuple(row.group_keys))

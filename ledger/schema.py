@@ -1,7 +1,8 @@
 """The tables, declared once. Migrations must lead to exactly this; a test compares the two.
 
-What SQLAlchemy cannot declare stands in the migrations: month partitions, triggers, the application role and its rights.
-Times are `timestamptz` in UTC; days (`date`) are days of the entity's time zone; money is numeric with its currency beside it.
+What SQLAlchemy cannot declare stands in the migrations: month partitions, triggers, the application role and its
+rights. Times are `timestamptz` in UTC; days (`date`) are days of the entity's time zone; money is numeric with its
+currency beside it.
 """
 
 from sqlalchemy import (
@@ -141,6 +142,7 @@ usage_event = Table(
     Column("received_at", MOMENT, nullable=False),
     Column("batch_id", BigInteger, nullable=False),
     Index("ix_usage_event_ts", "ts", postgresql_using="brin"),
+    Index("ix_usage_event_batch_id", "batch_id", postgresql_using="brin"),
     postgresql_partition_by="RANGE (ts)",
 )
 
@@ -204,7 +206,7 @@ usage_rollup = Table(
     Column("group_hash", Uuid, primary_key=True),
     Column("bucket_start", MOMENT, primary_key=True),
     Column("groups", JSONB, nullable=False),
-    Column("quantity", QUANTITY, nullable=False),
+    Column("quantity", Numeric, nullable=False),  # without bounds: a sum of allowed numbers never fails its batch
     Column("events", BigInteger, nullable=False),
     Column("max_received_at", MOMENT, nullable=False),
     postgresql_with={"fillfactor": "50"},
@@ -215,10 +217,7 @@ usage_dirty = Table(  # inserted by intake, deleted by accrual; never updated, s
     metadata,
     Column("dirty_id", BigInteger, Identity(), primary_key=True),
     Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
-    Column("metric_id", Text, nullable=False),
-    Column("group_hash", Uuid, nullable=False),
-    Column("day", Date, nullable=False),
-    Column("batch_id", BigInteger, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),  # 0: something else than a batch changed what the contract reads
     Column("received_at", MOMENT, nullable=False),
 )
 

@@ -9,7 +9,6 @@ down_revision = None
 
 MOMENT = sa.DateTime(timezone=True)
 NOW = sa.text("clock_timestamp()")
-DECIMAL = sa.Numeric(38, 12)
 
 
 def upgrade() -> None:
@@ -106,6 +105,7 @@ def upgrade() -> None:
         postgresql_partition_by="RANGE (ts)",
     )
     op.create_index("ix_usage_event_ts", "usage_event", ["ts"], postgresql_using="brin")
+    op.create_index("ix_usage_event_batch_id", "usage_event", ["batch_id"], postgresql_using="brin")
     op.create_table(
         "usage_conflict",
         sa.Column("conflict_id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -160,7 +160,7 @@ def upgrade() -> None:
         sa.Column("group_hash", sa.Uuid(), nullable=False),
         sa.Column("bucket_start", MOMENT, nullable=False),
         sa.Column("groups", JSONB(), nullable=False),
-        sa.Column("quantity", DECIMAL, nullable=False),
+        sa.Column("quantity", sa.Numeric(), nullable=False),
         sa.Column("events", sa.BigInteger(), nullable=False),
         sa.Column("max_received_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("customer_id", "metric_id", "group_hash", "bucket_start", name="pk_usage_rollup"),

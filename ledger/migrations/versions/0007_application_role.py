@@ -50,6 +50,7 @@ def upgrade() -> None:
     op.execute(CREATE_ROLE)
     op.execute(GRANT_MEMBERSHIP)
     op.execute("grant usage on schema public to meterbook_app")
+    op.execute(GRANT_TEMPORARY)
     for table, rights in RIGHTS.items():
         op.execute(f"grant {rights} on {table} to meterbook_app")
     op.execute("grant select, usage on all sequences in schema public to meterbook_app")
@@ -63,6 +64,13 @@ do $$ begin
     create role meterbook_app nologin;
 exception when duplicate_object or unique_violation then
     null;
+end $$
+"""
+
+# Intake gathers a batch in a temporary table; many servers take that right from the public.
+GRANT_TEMPORARY = """
+do $$ begin
+    execute format('grant temporary on database %I to meterbook_app', current_database());
 end $$
 """
 
