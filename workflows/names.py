@@ -1,0 +1,42 @@
+"""Business names in Temporal: task queues, workflow ids and search attributes, each stated once."""
+
+from datetime import date
+
+from temporalio.common import SearchAttributeKey
+
+CONTRACTS_QUEUE = "contracts"
+"""Workflows of all kinds."""
+LEDGER_QUEUE = "ledger"
+"""Activities of one database transaction each."""
+PAYMENTS_QUEUE = "payments"
+"""Activities of one call to Stripe each; limited in rate by the server."""
+
+OPENING = "opening"
+"""Stands for the first day in the id of a contract's opening invoice."""
+SWEEP = "sweep/stale-nudges"
+
+CONTRACT_STATUS = SearchAttributeKey.for_keyword("ContractStatus")
+ENTITY_ID = SearchAttributeKey.for_keyword("EntityId")
+PERIOD_END = SearchAttributeKey.for_datetime("PeriodEnd")
+DUNNING_STATE = SearchAttributeKey.for_keyword("DunningState")
+
+
+def contract_workflow_id(contract_id: str) -> str:
+    """Return the id of a contract's workflow."""
+    return f"contract/{contract_id}"
+
+
+def invoice_workflow_id(invoice_id: str) -> str:
+    """Return the id of an invoice's workflow: `invoice/{contract_id}/{first local day of the period, or opening}`."""
+    contract_id, _, period = invoice_id.rpartition(".")
+    return f"invoice/{contract_id}/{period}"
+
+
+def collection_workflow_id(invoice_id: str) -> str:
+    """Return the id of the workflow that collects an invoice."""
+    return f"collection/{invoice_id}"
+
+
+def close_workflow_id(entity_id: str, month: date) -> str:
+    """Return the id of the run that closes an entity's month; `month` is any day of it."""
+    return f"close-run/{entity_id}/{month:%Y-%m}"
