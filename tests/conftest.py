@@ -1,4 +1,8 @@
-"""Fixtures shared by all tests: a real PostgreSQL with a fresh, migrated database per test."""
+"""Fixtures shared by all tests: real servers, and a fresh, migrated database per test.
+
+The servers are started once a session, when a test first needs them, and end with it however it ends.
+METERBOOK_TEST_POSTGRES (a URL with superuser rights) and METERBOOK_TEST_TEMPORAL (host:port) name running ones instead.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,24 +12,41 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from infra.stack import Stack, running_stack
+from infra.stack.home import CLONE
 from ledger.database import create_engine
 from ledger.migrations import migrate
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> str:
+def server_stack() -> Iterator[Stack]:
+    """The session's own stack, in a folder of its own, with no part started yet."""
+    home = CLONE / ".meterbook" / f"test-{os.getpid()}"
+    with running_stack(home, parts=(), environment={}, remove_home=True) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
     """A server's URL with superuser rights."""
-    return os.environ["METERBOOK_TEST_POSTGRES"]
+    return os.environ.get("METERBOOK_TEST_POSTGRES") or _start(request, "postgres")["DATABASE_URL"]
+
+
+@pytest.fixture(scope="session")
+def temporal_address(request: pytest.FixtureRequest) -> str:
+    """The address (host:port) of a Temporal server with the product's search attributes in the namespace `default`."""
+    return os.environ.get("METERBOOK_TEST_TEMPORAL") or _start(request, "temporal")["TEMPORAL_ADDRESS"]
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> Iterator[str]:
-    """The name of a migrated database that the others are copied from."""
+    """The name of a migrated database that the others are copied from; nobody may be connected to it meanwhile."""
     name = f"template_{uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as server:
         server.execute(f'create database "{name}"')
-        migrate(_with_database(postgres_url, name))
-        yield name
+    migrate(_with_database(postgres_url, name))
+    yield name
+    with psycopg.connect(postgres_url, autocommit=True) as server:
         server.execute(f'drop database if exists "{name}" with (force)')
 
 
@@ -35,7 +56,8 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as server:
         server.execute(f'create database "{name}" template "{template_database}"')
-        yield _with_database(postgres_url, name)
+    yield _with_database(postgres_url, name)
+    with psycopg.connect(postgres_url, autocommit=True) as server:
         server.execute(f'drop database if exists "{name}" with (force)')
 
 
@@ -45,6 +67,12 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     engine = create_engine(database_url)
     yield engine
     engine.dispose()
+
+
+def _start(request: pytest.FixtureRequest, part: str) -> dict[str, str]:
+    stack: Stack = request.getfixturevalue("server_stack")
+    stack.start(part)
+    return stack.environment
 
 
 def _with_database(url: str, name: str) -> str:
