@@ -18,7 +18,7 @@ import pytest
 from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE, Home, Record, State, is_free, port_of
 from infra.stack.postgres import find_place
-from infra.stack.processes import MARK, birth, is_alive, stop
+from infra.stack.processes import MARK, Part, birth, is_alive, launch, stop
 
 COMMAND = [sys.executable, "-m", "infra.stack"]
 SERVERS = "postgres,temporal"
@@ -112,6 +112,31 @@ def test_an_unknown_part_is_refused_with_the_names_of_the_known_ones(home: Path)
     done = _stack(home, "up", "--only", "postgres,kafka")
     assert done.returncode == 1
     assert "There is no part kafka; the parts are postgres, temporal, stripe, worker, http" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "ready_seconds", "what"),
+    [
+        ("echo wrong settings; exit 3", 30, "ended with code 3"),
+        ("echo wrong settings; sleep 60", 0.5, "was not ready after 0.5 s"),
+    ],
+)
+def test_a_part_that_does_not_become_ready_is_an_error_with_the_end_of_its_log(
+    tmp_path: Path, script: str, ready_seconds: float, what: str
+) -> None:
+    part = Part(
+        name="kettle",
+        command=("sh", "-c", script),
+        environment={"PATH": os.environ["PATH"]},
+        folder=tmp_path,
+        ready=lambda: False,
+        ready_seconds=ready_seconds,
+    )
+    started: list[Record] = []
+    log = tmp_path / "kettle.log"
+    with pytest.raises(StackError, match=rf"kettle {what}; the end of {log}:\nwrong settings"):
+        launch(part, log=log, owner="up", mark=f"{tmp_path}:up", started=started.append)
+    assert [is_alive(record) for record in started] == [False]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another user")
