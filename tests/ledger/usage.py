@@ -1,12 +1,15 @@
 """Building usage for tests: events, batches, and what the database holds of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from ledger.customers import Customer, create_customer
+from ledger.entities import Entity, create_entity
 from ledger.intake.events import parse_objects
 from ledger.intake.store import BatchResult, take_in
+from ledger.metrics import Metric, create_metric
 
 NOON = datetime(2026, 10, 5, 12, 0, tzinfo=UTC)
 """When everything is received, unless a test says otherwise."""
@@ -36,6 +39,26 @@ def send(connection: sa.Connection, *events: object, received_at: datetime = NOO
     return take_in(connection, parse_objects(events, received_at=received_at), door="http", received_at=received_at)
 
 
+def open_shop(connection: sa.Connection) -> None:
+    """Entity northwind sells to acme; tokens are summed by model, requests counted."""
+    create_entity(connection, Entity("northwind", "Northwind GmbH", "EUR", "Europe/Berlin", "NW"))
+    create_metric(connection, Metric("tokens", "llm.request", "sum", "input_tokens", ("model",)))
+    create_metric(connection, Metric("requests", "llm.request", "count"))
+    create_customer(connection, Customer("acme", "Acme"))
+
+
+def cover(connection: sa.Connection, contract_id: str, start: str, end: str | None = None) -> None:
+    """A bare contract of acme with northwind: all that intake looks at."""
+    connection.execute(
+        sa.text(
+            "insert into contract (contract_id, customer_id, entity_id, currency, time_zone, start_at, end_at, policy,"
+            " definition, definition_sha256) values (:id, 'acme', 'northwind', 'EUR', 'Europe/Berlin',"
+            " cast(:start as timestamptz), cast(:end as timestamptz), '{}', '{}', '')"
+        ),
+        {"id": contract_id, "start": start, "end": end},
+    )
+
+
 def outcomes(result: BatchResult) -> list[str]:
     return [one.outcome for one in result.results]
 
@@ -63,5 +86,21 @@ def rollup(connection: sa.Connection, customer_id: str = "acme") -> Mapping[tupl
     return {(metric, groups, bucket): (quantity, events) for metric, groups, bucket, quantity, events in found}
 
 
-def total(totals: Iterable[tuple[str, int]]) -> int:
-    return sum(events for _, events in totals)
+def same_figures(connection: sa.Connection) -> None:
+    """Keys, events, tally and rollups tell the same story; whoever reads this knows that nothing is lost or double."""
+    events = number_of(connection, "usage_event")
+    assert events == number_of(connection, "usage_key")
+    assert events == connection.execute(sa.text("select coalesce(sum(events), 0) from usage_tally")).scalar_one()
+    assert events == connection.execute(sa.text("select coalesce(sum(accepted), 0) from usage_outcome")).scalar_one()
+    differences = connection.execute(
+        sa.text(
+            "select coalesce(r.metric_id, e.metric_id), r.quantity, e.quantity, r.events, e.events from"
+            " (select customer_id, metric_id, sum(quantity) as quantity, sum(events) as events from usage_rollup"
+            " group by 1, 2) r full join"
+            " (select customer_id, metric_id, count(*) as events, sum(case aggregation when 'sum'"
+            " then (properties ->> property)::numeric else 1 end) as quantity from usage_event"
+            " join metric on event_type = type where customer_id is not null group by 1, 2) e"
+            " using (customer_id, metric_id) where (r.quantity, r.events) is distinct from (e.quantity, e.events)"
+        )
+    ).all()
+    assert differences == []
