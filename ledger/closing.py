@@ -273,7 +273,10 @@ def _contracts(connection: sa.Connection, entity_id: str, month: date) -> list[C
 
 
 def _unaccrued(connection: sa.Connection, entity_id: str, month: date) -> tuple[str, ...]:
-    """Return the contracts not accrued up to the month's end, or with usage received before the close was begun."""
+    """Return the contracts not accrued up to the month's end, or with usage received before the close was begun.
+
+    Usage that comes for a contract whose periods are all frozen is in no balance, so nothing waits for it.
+    """
     rows = connection.execute(
         sa.text(
             """
@@ -281,7 +284,8 @@ def _unaccrued(connection: sa.Connection, entity_id: str, month: date) -> tuple[
             left join close_run r on r.entity_id = c.entity_id and r.month = :month
             where c.entity_id = :entity_id and c.start_at < :month_end and (
                 coalesce(c.accrued_at < least(:month_end, c.end_at), true)
-                or exists (
+                or exists (select from contract_period p where p.contract_id = c.contract_id and p.state = 'open')
+                and exists (
                     select from usage_dirty d where d.contract_id = c.contract_id
                     and d.received_at < greatest(cast(:month_end as timestamptz), r.started_at)
                 )

@@ -19,7 +19,7 @@ from ledger import schema
 from ledger.accrual import freeze_period
 from ledger.checks import check_text
 from ledger.closing import open_day
-from ledger.contracts import Contract, get_contract
+from ledger.contracts import Contract, get_contract, lock_contract
 from ledger.errors import NotFoundError, StateError
 from ledger.invoice_lines import commits_due, fees_due
 from ledger.periods import record_invoiced
@@ -76,7 +76,7 @@ def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) 
 
     Returns the stored one when called again, None when nothing is to bill. Raises `NotFoundError`.
     """
-    contract = _lock_contract(connection, contract_id)
+    contract = lock_contract(connection, contract_id)
     invoice_id = f"{contract_id}.opening"
     if _is_stored(connection, invoice_id):
         return get_invoice(connection, invoice_id)
@@ -100,7 +100,7 @@ def draft_period(connection: sa.Connection, contract_id: str, period_start: date
     if _is_stored(connection, invoice_id):
         return get_invoice(connection, invoice_id)
     rated = freeze_period(connection, contract_id, period_start, at=at)
-    contract = _lock_contract(connection, contract_id)
+    contract = lock_contract(connection, contract_id)
     if _is_stored(connection, invoice_id):  # by another transaction, while this one waited for the freeze
         return get_invoice(connection, invoice_id)
     period = rated.period
@@ -144,7 +144,7 @@ def finalise(connection: sa.Connection, invoice_id: str, *, at: datetime) -> Inv
     The issue date is the entity's local date of `at`, but never before the last number's nor in a closed month.
     Returns a finalised invoice as it is. Raises `StateError` while it is in review or when its total is negative.
     """
-    contract = _lock_contract(connection, get_invoice(connection, invoice_id).contract_id)
+    contract = lock_contract(connection, get_invoice(connection, invoice_id).contract_id)
     _lock_invoice(connection, invoice_id)
     invoice = get_invoice(connection, invoice_id)
     if invoice.number is not None:
@@ -357,15 +357,6 @@ def _move(key: str, debit: Account, credit: Account, *, amount: Decimal, day: da
     if amount < 0:
         return Transfer(key, credit, debit, EXACT.minus(amount), day, kind)
     return Transfer(key, debit, credit, amount, day, kind) if amount else None
-
-
-def _lock_contract(connection: sa.Connection, contract_id: str) -> Contract:
-    """Take the contract before any other row, as accrual does, so that neither waits in a circle."""
-    connection.execute(
-        sa.text("select 1 from contract where contract_id = :contract_id for no key update"),
-        {"contract_id": contract_id},
-    )
-    return get_contract(connection, contract_id)
 
 
 def _lock_invoice(connection: sa.Connection, invoice_id: str) -> sa.Row[tuple[object, ...]]:
