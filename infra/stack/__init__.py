@@ -8,4 +8,7 @@ given out again is never signalled.
 from infra.stack.errors import StackError
 from infra.stack.stack import PARTS, Stack, running_stack
 
-__all__ = ["PARTS", "Stack", "StackError", "running_stack"]
+RunningStack = Stack
+"""What `running_stack` gives."""
+
+__all__ = ["PARTS", "RunningStack", "Stack", "StackError", "running_stack"]

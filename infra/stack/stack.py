@@ -70,27 +70,28 @@ class Stack:
     ) -> None:
         """`environment` names the parts of yours (default: this process's); `report` is told each step."""
         self._environment = os.environ if environment is None else environment
-        self.home = Home((home or default_home(self._environment)).resolve())
+        self.home = (home or default_home(self._environment)).resolve()
+        self.files = Home(self.home)
         self._owner = owner
-        self._mark = f"{self.home.folder}:{owner}"
+        self._mark = f"{self.home}:{owner}"
         self._report = report
 
     @property
     def environment(self) -> dict[str, str]:
         """The settings for a process that uses the stack; what is started with them ends with the stack."""
         given = {name: self._environment[name] for name in (*YOURS.values(), *BESIDE) if name in self._environment}
-        own = self._settings(self.home.load())
-        return {**own, **given, "METERBOOK_HOME": str(self.home.folder), MARK: self._mark}
+        own = self._settings(self.files.load())
+        return {**own, **given, "METERBOOK_HOME": str(self.home), MARK: self._mark}
 
     def up(self, parts: Sequence[str] = PARTS, *, migrated: bool = True) -> None:
         """Start these parts where they do not run, and restart those whose settings changed; migrate the database."""
-        with self.home.locked():
+        with self.files.locked():
             chosen = [name for name in PARTS if name in parts]
-            state = self.home.load()
+            state = self.files.load()
             for name in chosen:
                 self._choose_ports(state, name)
-            self.home.save(state)
-            self.home.write_settings(self._settings(state))
+            self.files.save(state)
+            self.files.write_settings(self._settings(state))
             for name in chosen:
                 self._start(state, name)
                 if name == "postgres" and migrated:
@@ -103,13 +104,13 @@ class Stack:
 
     def stop(self, name: str) -> None:
         """Ask a part to end, and end it if it does not."""
-        with self.home.locked():
-            self._stop(self.home.load(), name)
+        with self.files.locked():
+            self._stop(self.files.load(), name)
 
     def kill(self, name: str) -> None:
         """Kill a part's whole process group at once, as a crash would."""
-        with self.home.locked():
-            record = self.home.load().parts.get(name)
+        with self.files.locked():
+            record = self.files.load().parts.get(name)
             if record is not None:
                 processes.kill(record)
 
@@ -118,19 +119,24 @@ class Stack:
         self.stop(name)
         self.start(name)
 
+    def is_running(self, name: str) -> bool:
+        """Tell whether the process of a part lives."""
+        record = self.files.load().parts.get(name)
+        return record is not None and processes.is_alive(record)
+
     def down(self) -> None:
         """Stop every part of this home, whoever started it, and whatever else was started with its settings."""
-        with self.home.locked():
-            self._end(lambda _: True, lambda mark: mark.startswith(f"{self.home.folder}:"))
+        with self.files.locked():
+            self._end(lambda _: True, lambda mark: mark.startswith(f"{self.home}:"))
 
     def close(self) -> None:
         """Stop what this owner started."""
-        with self.home.locked():
+        with self.files.locked():
             self._end(lambda owner: owner == self._owner, lambda mark: mark == self._mark)
 
     def status(self) -> list[PartStatus]:
         """Return the state and address of each part."""
-        state = self.home.load()
+        state = self.files.load()
         environment = self.environment
         lines = [self._status(state, name, environment) for name in PARTS]
         ui = self._ui_status(state, lines[PARTS.index("temporal")])
@@ -152,11 +158,11 @@ class Stack:
 
         def remember(started: Record) -> None:
             state.parts[name] = started
-            self.home.save(state)
+            self.files.save(state)
 
         processes.launch(
             part or self._postgres(state),
-            log=self.home.log(name),
+            log=self.files.log(name),
             owner=self._owner,
             mark=self._mark,
             started=remember,
@@ -164,10 +170,10 @@ class Stack:
         self._report(f"{name}: ready")
 
     def _postgres(self, state: State) -> Part:
-        place = postgres.find_place(self.home.folder, state.private_folder)
-        if self.home.folder not in place.folder.parents:
+        place = postgres.find_place(self.home, state.private_folder)
+        if self.home not in place.folder.parents:
             state.private_folder = str(place.folder.parent)
-            self.home.save(state)
+            self.files.save(state)
             self._report(f"postgres: {_name(place)} cannot reach this folder; its files are in {place.folder.parent}")
         postgres.prepare(place, state.password)
         return postgres.part(place, port=state.ports["postgres"], password=state.password)
@@ -178,14 +184,14 @@ class Stack:
         match name:
             case "temporal":
                 return temporal.part(
-                    self.home.folder / "temporal",
+                    self.home / "temporal",
                     port=ports["temporal"],
                     ui_port=ports["temporal ui"],
                     http_port=ports["temporal http"],
                 )
             case "stripe":
                 return product.simulator(
-                    self.home.folder / "stripe",
+                    self.home / "stripe",
                     port=ports["stripe"],
                     webhook_url=f"http://{LOCALHOST}:{ports['http']}{product.WEBHOOK_PATH}",
                     webhook_secret=state.webhook_secret,
@@ -208,10 +214,10 @@ class Stack:
         request = signal.SIGINT if name == "postgres" else signal.SIGTERM
         processes.stop(record, request, seconds=STOP_SECONDS)
         del state.parts[name]
-        self.home.save(state)
+        self.files.save(state)
 
     def _end(self, owned: Callable[[str], bool], marked: Callable[[str], bool]) -> None:
-        state = self.home.load()
+        state = self.files.load()
         for name in reversed(PARTS):
             record = state.parts.get(name)
             if record is not None and owned(record.owner):
@@ -219,12 +225,12 @@ class Stack:
         processes.end_marked(marked)
         if any(processes.is_alive(record) for record in state.parts.values()):
             return
-        self.home.forget_settings()
+        self.files.forget_settings()
         if state.private_folder is not None:
             self._report(f"postgres: removing {state.private_folder} with its data")
             postgres.remove_private(state.private_folder)
             state.private_folder = None
-        self.home.save(state)
+        self.files.save(state)
 
     def _choose_ports(self, state: State, name: str) -> None:
         # The simulator is told where the HTTP API will listen before that is started.
@@ -289,7 +295,7 @@ def running_stack(
     """
     owner = uuid4().hex
     stack = Stack(home, owner=owner, environment=environment, report=report)
-    with _raised_interruptions(), guarded(stack.home, owner, remove_home=remove_home):
+    with _raised_interruptions(), guarded(stack.files, owner, remove_home=remove_home):
         try:
             if parts:
                 stack.up(parts)
@@ -303,7 +309,7 @@ def clear_up(stack: Stack, *, remove_home: bool) -> None:
     """Stop what the owner of this stack started, and remove its folder if asked."""
     stack.close()
     if remove_home:
-        shutil.rmtree(stack.home.folder)
+        shutil.rmtree(stack.home)
 
 
 def default_home(environment: Mapping[str, str]) -> Path:

@@ -105,7 +105,7 @@ def test_a_server_of_yours_is_used_and_not_started(tmp_path: Path) -> None:
         "worker": "stopped",
         "http": "stopped",
     }
-    assert "sk_test_yours" not in (stack.home.folder / "stack.env").read_text()
+    assert "sk_test_yours" not in (stack.home / "stack.env").read_text()
 
 
 def test_an_unknown_part_is_refused_with_the_names_of_the_known_ones(home: Path) -> None:
@@ -185,7 +185,9 @@ def test_killed_postgresql_comes_back_at_its_address_with_everything_committed(h
             connection.execute("create table survivor as select 42 as answer")
             stack.kill("postgres")
         assert next(line.state for line in stack.status()) == "crashed"
+        assert not stack.is_running("postgres")
         stack.start("postgres")
+        assert stack.is_running("postgres")
         assert stack.environment["DATABASE_URL"] == url
         assert _answer(url) == 42
         stack.restart("postgres")
@@ -196,7 +198,7 @@ def test_killed_postgresql_comes_back_at_its_address_with_everything_committed(h
 @pytest.mark.chaos
 def test_a_stopped_stack_keeps_its_rows_in_its_home(home: Path) -> None:
     with running_stack(home, parts=("postgres",), environment={}) as stack:
-        if stack.home.load().private_folder is not None:
+        if stack.files.load().private_folder is not None:
             pytest.skip("the user of PostgreSQL cannot reach this clone, so its data live in a private folder")
         with psycopg.connect(stack.environment["DATABASE_URL"], autocommit=True) as connection:
             connection.execute("create table survivor as select 42 as answer")
