@@ -2,9 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RawValue, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import (
+    RawValue,
+    SearchAttributePair,
+    SearchAttributeUpdate,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
@@ -36,6 +43,8 @@ with workflow.unsafe.imports_passed_through():
 MAX_SIGNAL_BYTES = 64 * 1024
 MAX_TAKE_IN_BYTES = 400 * 1024
 """How much usage one activity takes in, about 2,000 events: a payload may have 2 MB."""
+SIGNALS_PER_RUN = 5_000
+"""After so many signals a run continues as new: Temporal refuses more than 10,000 and gives no hint before."""
 LONGEST_SLEEP = timedelta(days=1)
 """Fees are earned by the day, so that a contract without usage accrues once a day."""
 
@@ -49,7 +58,7 @@ class ContractState:
     """
 
     contract_id: str
-    signals_per_run: int = 5_000
+    signals_per_run: int = SIGNALS_PER_RUN
     pending_usage: list[str] = field(default_factory=list)
     accrual_due: bool = True
     close_through: datetime | None = None
@@ -306,10 +315,7 @@ class ContractWorkflow:
         return self._state.finished and not self._has_work() and workflow.all_handlers_finished()
 
     def _must_continue(self) -> bool:
-        """Say whether the run is long enough and carries little enough to end here.
-
-        Temporal gives no hint for the number of signals, and refuses them above 10,000 per run: hence an own count.
-        """
+        """Say whether the run is long enough and carries little enough to end here."""
         enough = self._signals_this_run >= self._state.signals_per_run or workflow.info().is_continue_as_new_suggested()
         carried = sum(len(body) for body in self._state.pending_usage)
         return enough and carried <= MAX_TAKE_IN_BYTES and workflow.all_handlers_finished()
@@ -327,7 +333,10 @@ class ContractWorkflow:
             raise _invalid("reason and by must say why, and who asks")
 
     def _show(self, accrued: AccruedUsage) -> None:
-        changes = [CONTRACT_STATUS.value_set(self.status().state), ENTITY_ID.value_set(accrued.entity_id)]
+        changes: list[SearchAttributeUpdate[Any]] = [
+            CONTRACT_STATUS.value_set(self.status().state),
+            ENTITY_ID.value_set(accrued.entity_id),
+        ]
         if self._state.next_boundary is not None:
             changes.append(PERIOD_END.value_set(self._state.next_boundary))
         shown = tuple(str(change.value) for change in changes)

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
         ApproveInvoice,
         DraftedInvoice,
         DraftInvoice,
+        FinalisedInvoice,
         FinaliseInvoice,
         InvoiceActivities,
     )
@@ -174,19 +175,36 @@ class InvoiceWorkflow:
             self._problem, self._total = drafted.problem, drafted.total
             if drafted.problem is None:
                 return drafted
-            self._state = "blocked"
-            try:
-                await workflow.wait_condition(lambda: self._retry, timeout=growing_wait(tries))
-            except TimeoutError:
-                tries += 1
+            tries = await self._wait_to_retry(tries)
 
     async def _finalise(self, invoice_id: str) -> None:
-        final = await workflow.execute_activity_method(
-            InvoiceActivities.finalise_invoice, FinaliseInvoice(invoice_id, workflow.now()), **LEDGER
-        )
-        self._state, self._number, self._total = final.state, final.number, final.total
+        """Make the invoice final and have it collected."""
+        final = await self._finalised(invoice_id)
+        self._state, self._number, self._total, self._problem = final.state, final.number, final.total, None
         if final.state == "finalised" and final.total > 0:
             await self._start_collection(invoice_id)
+
+    async def _finalised(self, invoice_id: str) -> FinalisedInvoice:
+        """Have the invoice numbered and posted as soon as the books allow it."""
+        tries = 0
+        while True:
+            self._retry = False
+            try:
+                return await workflow.execute_activity_method(
+                    InvoiceActivities.finalise_invoice, FinaliseInvoice(invoice_id, workflow.now()), **LEDGER
+                )
+            except ActivityError as error:
+                self._problem = refused(error).message
+                tries = await self._wait_to_retry(tries)
+
+    async def _wait_to_retry(self, tries: int) -> int:
+        """Show that a problem blocks the invoice and wait for a hint, longer each time; return the tries so far."""
+        self._state = "blocked"
+        try:
+            await workflow.wait_condition(lambda: self._retry, timeout=growing_wait(tries))
+        except TimeoutError:
+            return tries + 1
+        return tries
 
     async def _start_collection(self, invoice_id: str) -> None:
         try:

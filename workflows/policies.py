@@ -84,13 +84,12 @@ STRIPE_READ: ActivityOptions = {
 }
 """A question to Stripe: asked until it is answered."""
 
-SHORTEST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(hours=1)
 
 
 def growing_wait(tries: int) -> timedelta:
     """Return how long to wait after so many tries in vain: one second, doubled each time, at most an hour."""
-    return min(SHORTEST_WAIT * 2 ** min(tries, 12), LONGEST_WAIT)
+    return min(timedelta(seconds=1 << min(tries, 12)), LONGEST_WAIT)
 
 
 def refusal_in(error: BaseException | None) -> ApplicationError | None:

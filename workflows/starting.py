@@ -31,7 +31,7 @@ from activities.settings import Settings
 from ledger.errors import InvalidError, NotFoundError, StateError
 from workflows.close_run import CloseRequest, CloseResult, CloseRunWorkflow, CloseStatus
 from workflows.collection import CollectionStatus, CollectionWorkflow
-from workflows.contract import MAX_SIGNAL_BYTES, ContractState, ContractStatus, ContractWorkflow
+from workflows.contract import MAX_SIGNAL_BYTES, SIGNALS_PER_RUN, ContractState, ContractStatus, ContractWorkflow
 from workflows.invoice import InvoiceStatus, InvoiceWorkflow
 from workflows.names import (
     CONTRACTS_QUEUE,
@@ -61,9 +61,7 @@ async def connect(settings: Settings) -> Client:
     )
 
 
-async def start_contract(
-    client: Client, contract_id: str, *, signals_per_run: int = ContractState.signals_per_run
-) -> None:
+async def start_contract(client: Client, contract_id: str, *, signals_per_run: int = SIGNALS_PER_RUN) -> None:
     """Start the workflow of a recorded contract; harmless while it runs and after it has completed.
 
     `signals_per_run` is how many signals one run takes before it continues as new.

@@ -1,0 +1,174 @@
+"""Building the workers: which activities and workflows run on which task queue, and with what."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import sqlalchemy as sa
+import stripe
+import structlog
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.charging import StripeActivities
+from activities.closing import ClosingActivities
+from activities.contracts import ContractActivities
+from activities.invoices import InvoiceActivities
+from activities.payments import PaymentActivities
+from activities.settings import Settings
+from activities.stripe_api import stripe_client
+from activities.usage import UsageActivities
+from ledger.database import create_engine
+from workflows.close_run import CloseRunWorkflow
+from workflows.collection import CollectionWorkflow
+from workflows.contract import ContractWorkflow
+from workflows.invoice import InvoiceWorkflow
+from workflows.names import CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE
+from workflows.starting import connect, ensure_sweep_schedule
+from workflows.sweep import SweepWorkflow
+
+QUEUES = (CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE)
+WORKFLOWS = (ContractWorkflow, InvoiceWorkflow, CollectionWorkflow, CloseRunWorkflow, SweepWorkflow)
+LEDGER_THREADS = 16
+PAYMENTS_THREADS = 8
+STRIPE_CALLS_PER_SECOND = 20.0
+"""Stripe allows 25 in test mode and 100 in live mode; the server holds the limit over all workers."""
+GRACEFUL_SHUTDOWN = timedelta(seconds=30)
+DEPLOYMENT = "meterbook"
+
+_SANDBOX = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules(
+        "activities", "ledger", "pricing", "workflows.names"
+    )
+)
+
+log = structlog.get_logger(__name__)
+
+
+async def run_workers(settings: Settings, *, queues: Sequence[str], stop: asyncio.Event) -> None:
+    """Work on the queues until `stop` is set, then finish what runs, for up to 30 seconds.
+
+    Raises `InvalidError` for Stripe settings that contradict each other, `RuntimeError` when Temporal is not there.
+    """
+    client = await connect(settings)
+    engine = create_engine(settings.database_url, pool_size=LEDGER_THREADS)
+    try:
+        async with AsyncExitStack() as running:
+            for worker in build_workers(client, engine, stripe_of(settings), queues=queues):
+                await running.enter_async_context(worker)
+            if CONTRACTS_QUEUE in queues:
+                await ensure_sweep_schedule(client)
+            log.info("working", queues=list(queues), temporal=settings.temporal_address)
+            await stop.wait()
+            log.info("stopping")
+    finally:
+        engine.dispose()
+
+
+def stripe_of(settings: Settings) -> stripe.StripeClient | None:
+    """Return a client for Stripe; None without a key, when only bank transfers can be collected."""
+    if settings.stripe_api_key is None:
+        return None
+    return stripe_client(api_key=settings.stripe_api_key.get_secret_value(), api_base=settings.stripe_api_base)
+
+
+def build_workers(
+    client: Client,
+    engine: sa.Engine,
+    stripe_connection: stripe.StripeClient | None,
+    *,
+    queues: Sequence[str] = QUEUES,
+    max_cached_workflows: int = 1000,
+) -> list[Worker]:
+    """Return a worker for each queue; without a client for Stripe nobody works on the queue `payments`."""
+    builders: Mapping[str, Callable[[], Worker | None]] = {
+        CONTRACTS_QUEUE: lambda: Worker(
+            client,
+            task_queue=CONTRACTS_QUEUE,
+            workflows=WORKFLOWS,
+            workflow_runner=_SANDBOX,
+            max_cached_workflows=max_cached_workflows,
+            graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+            deployment_config=_deployment(),
+        ),
+        LEDGER_QUEUE: lambda: Worker(
+            client,
+            task_queue=LEDGER_QUEUE,
+            activities=ledger_activities(engine),
+            activity_executor=ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix=LEDGER_QUEUE),
+            max_concurrent_activities=LEDGER_THREADS,
+            graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+        ),
+        PAYMENTS_QUEUE: lambda: _payments_worker(client, engine, stripe_connection),
+    }
+    return [worker for queue in queues if (worker := builders[queue]()) is not None]
+
+
+def ledger_activities(engine: sa.Engine) -> list[Callable[..., object]]:
+    """Return the activities of one database transaction each."""
+    usage, contracts, invoices = UsageActivities(engine), ContractActivities(engine), InvoiceActivities(engine)
+    payments, closing = PaymentActivities(engine), ClosingActivities(engine)
+    return [
+        usage.take_in_usage,
+        usage.find_stale_contracts,
+        contracts.accrue_usage,
+        contracts.amend_contract,
+        contracts.end_contract,
+        invoices.draft_invoice,
+        invoices.approve_invoice,
+        invoices.finalise_invoice,
+        payments.look_at_invoice,
+        payments.remember_customer,
+        payments.open_attempt,
+        payments.remember_intent,
+        payments.mark_unknown,
+        payments.settle_attempt,
+        payments.give_up,
+        closing.begin_close,
+        closing.look_at_close,
+        closing.finish_close,
+    ]
+
+
+def stripe_activities(engine: sa.Engine, connection: stripe.StripeClient) -> list[Callable[..., object]]:
+    """Return the activities of one call to Stripe each."""
+    charging = StripeActivities(engine, connection)
+    return [
+        charging.ensure_customer,
+        charging.attach_card,
+        charging.create_intent,
+        charging.confirm_intent,
+        charging.fetch_intent,
+    ]
+
+
+def _payments_worker(client: Client, engine: sa.Engine, connection: stripe.StripeClient | None) -> Worker | None:
+    if connection is None:
+        log.warning("no stripe_api_key: cards are not charged until a worker with one runs")
+        return None
+    return Worker(
+        client,
+        task_queue=PAYMENTS_QUEUE,
+        activities=stripe_activities(engine, connection),
+        activity_executor=ThreadPoolExecutor(PAYMENTS_THREADS, thread_name_prefix=PAYMENTS_QUEUE),
+        max_concurrent_activities=PAYMENTS_THREADS,
+        max_task_queue_activities_per_second=STRIPE_CALLS_PER_SECOND,
+        graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+    )
+
+
+def _deployment() -> WorkerDeploymentConfig | None:
+    """Return the worker's version where METERBOOK_BUILD_ID names one; contracts move to the current version."""
+    build_id = os.environ.get("METERBOOK_BUILD_ID")
+    if not build_id:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(DEPLOYMENT, build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
