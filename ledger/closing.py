@@ -340,7 +340,7 @@ def _missing(progress: CloseProgress) -> str:
     waiting = [item for item in progress.periods if item[3] not in ISSUED]
     parts = {
         "periods not invoiced": [
-            f"{contract} from {start:%Y-%m-%d} ({state})" for contract, start, _, state in waiting
+            f"{contract} from {start.isoformat()} ({state})" for contract, start, _, state in waiting
         ],
         "contracts that cannot be rated": [f"{name} ({problem})" for name, problem in progress.blocked],
         "contracts not accrued": progress.unaccrued,
@@ -355,8 +355,7 @@ def _closed_months(connection: sa.Connection, entity_id: str) -> set[date]:
 
 
 def _first_month(connection: sa.Connection, entity_id: str) -> date | None:
-    """Return the first month in which the entity has a contract or a transfer."""
-    zone = get_entity(connection, entity_id).time_zone
+    """Return the first month in which the entity has a transfer, or a contract by the contract's own calendar."""
     first_day = connection.execute(
         sa.text(
             """
@@ -366,7 +365,8 @@ def _first_month(connection: sa.Connection, entity_id: str) -> date | None:
         ),
         {"entity_id": entity_id},
     ).scalar_one()
-    starts = [local_date(contract.start_at, zone) for contract in list_contracts(connection, entity_id=entity_id)]
+    contracts = list_contracts(connection, entity_id=entity_id)
+    starts = [local_date(contract.start_at, contract.time_zone) for contract in contracts]
     days = [*starts, first_day] if first_day else starts
     return min(days).replace(day=1) if days else None
 
