@@ -38,7 +38,10 @@ class ChargeSlice:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A product's usage in one price segment, rated and exact; `amount` is the sum of its steps and of its slices."""
+    """A product's usage in one price segment; `amount` is exact and the sum of its steps.
+
+    The slices' amounts are at ledger scale and add up to `to_ledger_scale(amount)`. An interval without usage has none.
+    """
 
     product_id: str
     name: str

@@ -80,7 +80,7 @@ class ProductPrice:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A prepaid amount, billed in advance, drawn down by usage between `start` and `end` (UTC, half-open; None: no end).
+    """A prepaid amount, billed in advance, drawn down by usage from `start` until `end` (UTC, exclusive; None: no end).
 
     `products` limits it to those product ids; empty serves all usage products. Lower `priority` burns first.
     """

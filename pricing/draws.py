@@ -1,0 +1,58 @@
+"""Draws: what charges take from lots, slice by slice in time order, so that a lot serves only usage in its window."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from math import inf
+
+from pricing.money import EXACT, to_ledger_scale
+from pricing.rated import Charge, ChargeSlice, Draw
+from pricing.terms import Lot
+
+BurnKey = tuple[int, bool, float, datetime, datetime, str]
+
+
+def burn_order(lot: Lot) -> BurnKey:
+    """Return the key by which lots burn.
+
+    Low priority first, then free of cost, fewest products (none named serves all), earliest end, earliest start, id.
+    """
+    breadth = len(set(lot.products)) or inf
+    end = datetime.max.replace(tzinfo=UTC) if lot.end is None else lot.end
+    return lot.priority, lot.cost_basis != 0, breadth, end, lot.start, lot.lot_id
+
+
+def require_sound_lots(lots: Sequence[Lot]) -> None:
+    """Raise `ValueError` for lots that the ledger could not have given: an id twice, less than nothing, finer dust."""
+    if len({lot.lot_id for lot in lots}) < len(lots):
+        raise ValueError(f"lots are given twice: {sorted(lot.lot_id for lot in lots)}; give each lot once")
+    for lot in lots:
+        if lot.amount < 0 or lot.amount != to_ledger_scale(lot.amount):
+            raise ValueError(f"lot {lot.lot_id!r} holds {lot.amount:f}; it must be zero or more, in twelve decimals")
+
+
+def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tuple[Draw, ...], dict[str, Decimal]]:
+    """Draw each slice from the lots that serve it; return the draws in order, and what each lot still holds.
+
+    Slices come in time order; those of one interval in the order of the charges.
+    """
+    left = {lot.lot_id: lot.amount for lot in lots}
+    burning = sorted(lots, key=burn_order)
+    slices = [(charge, part) for charge in charges for part in charge.slices]
+    draws: list[Draw] = []
+    for charge, part in sorted(slices, key=lambda pair: pair[1].start):
+        owed = part.amount
+        if owed < 0:
+            raise AssertionError(f"a slice of product {charge.product_id!r} at {part.start} is negative: {owed}")
+        for lot in burning:
+            amount = min(owed, left[lot.lot_id])
+            if amount > 0 and _serves(lot, charge.product_id, part):
+                draws.append(Draw(lot.lot_id, charge.product_id, charge.segment.start, part.start, part.end, amount))
+                left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
+                owed = EXACT.subtract(owed, amount)
+    return tuple(draws), left
+
+
+def _serves(lot: Lot, product_id: str, part: ChargeSlice) -> bool:
+    in_window = lot.start <= part.start and (lot.end is None or part.end <= lot.end)
+    return in_window and (not lot.products or product_id in lot.products)
