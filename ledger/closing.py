@@ -13,7 +13,7 @@ from typing import Literal
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from ledger import schema
 from ledger.checks import check_text
@@ -299,22 +299,20 @@ def _unaccrued(connection: sa.Connection, entity_id: str, month: date) -> tuple[
 
 
 def _hold_postings(connection: sa.Connection, entity_id: str) -> None:
-    """Let postings under way finish and make others wait: contracts first, then the entity, as posting takes them."""
-    connection.execute(
-        sa.text("select 1 from contract where entity_id = :entity_id order by contract_id for key share"),
-        {"entity_id": entity_id},
-    )
+    """Let the postings under way finish and make others wait: each of them shares the entity's row."""
     connection.execute(
         sa.text("select 1 from entity where entity_id = :entity_id for update"), {"entity_id": entity_id}
     )
 
 
 def _transfers(connection: sa.Connection, contract_id: str, month: date) -> Iterator[sa.Row[tuple[object, ...]]]:
-    accounts = sa.select(schema.account.c.account_id).where(schema.account.c.contract_id == contract_id)
+    own = sa.select(schema.account.c.account_id).where(schema.account.c.contract_id == contract_id)
+    accounts = sa.literal([*connection.execute(own).scalars()], ARRAY(sa.BigInteger))
     transfer = schema.transfer.c
+    # An array, not a subquery: so both indexes serve, and a close does not read the whole ledger for each contract.
     query = (
         sa.select(schema.transfer)
-        .where(transfer.debit_id.in_(accounts) | transfer.credit_id.in_(accounts))
+        .where((transfer.debit_id == sa.any_(accounts)) | (transfer.credit_id == sa.any_(accounts)))
         .where(transfer.effective_on >= month)
         .where(transfer.effective_on < _next_month(month))
         .order_by(transfer.transfer_id)

@@ -143,12 +143,15 @@ group by a.code, a.currency order by a.code, a.currency
 """
 
 _SUMS_AS_OF = """
-select a.code, a.currency,
-    coalesce(sum(t.amount) filter (where t.debit_id = a.account_id), 0) as debits,
-    coalesce(sum(t.amount) filter (where t.credit_id = a.account_id), 0) as credits
-from account a join transfer t on a.account_id in (t.debit_id, t.credit_id)
+with side as (
+    select debit_id as account_id, sum(amount) as debits, 0::numeric as credits
+    from transfer where effective_on <= :as_of group by debit_id
+    union all
+    select credit_id, 0, sum(amount) from transfer where effective_on <= :as_of group by credit_id
+)
+select a.code, a.currency, sum(side.debits) as debits, sum(side.credits) as credits
+from account a join side using (account_id)
 where a.entity_id = :entity_id and (cast(:contract_id as text) is null or a.contract_id = :contract_id)
-    and t.effective_on <= :as_of
 group by a.code, a.currency order by a.code, a.currency
 """
 
@@ -222,18 +225,30 @@ def journal(
     """Return the newest journals of an entity, or those that touch a contract's accounts, newest first."""
     get_entity(connection, entity_id)
     parameters = {"entity_id": entity_id, "contract_id": contract_id, "journals": limit}
-    rows = connection.execute(sa.text(_JOURNALS), parameters).all()
+    newest = _NEWEST if contract_id is None else _NEWEST_OF_CONTRACT
+    rows = connection.execute(sa.text(newest + _TRANSFERS), parameters).all()
     return tuple(_journal([*transfers]) for _, transfers in groupby(rows, key=lambda row: row.journal_id))
 
 
-_JOURNALS = """
+_NEWEST = """
 with newest as (
-    select t.journal_id
-    from transfer t join account d on d.account_id = t.debit_id join account c on c.account_id = t.credit_id
-    where d.entity_id = :entity_id
-        and (cast(:contract_id as text) is null or :contract_id in (d.contract_id, c.contract_id))
-    group by t.journal_id order by t.journal_id desc limit :journals
+    select t.journal_id from transfer t join account d on d.account_id = t.debit_id
+    where d.entity_id = :entity_id group by t.journal_id order by t.journal_id desc limit :journals
 )
+"""
+
+_NEWEST_OF_CONTRACT = """
+with own as (
+    select account_id from account where entity_id = :entity_id and contract_id = :contract_id
+), newest as (
+    select journal_id from transfer join own on own.account_id = debit_id
+    union
+    select journal_id from transfer join own on own.account_id = credit_id
+    order by journal_id desc limit :journals
+)
+"""
+
+_TRANSFERS = """
 select t.*, d.code as debit_code, d.contract_id as debit_contract, d.dimensions as debit_dimensions,
     c.code as credit_code, c.contract_id as credit_contract, c.dimensions as credit_dimensions
 from newest join transfer t using (journal_id)
