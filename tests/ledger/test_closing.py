@@ -35,6 +35,7 @@ from tests.ledger.books import (
     MID_JANUARY,
     SEAT,
     TOKENS,
+    balances,
     january,
     open_invoice,
     start,
@@ -51,8 +52,8 @@ def bank_entry(day: date, key: str = "entry") -> Transfer:
     return Transfer(key, bank, Account("accounts_receivable", "northwind", "EUR", "plan"), Decimal(1), day, "payment")
 
 
-def invoice_january(connection: sa.Connection) -> None:
-    finalise(connection, january(connection).invoice_id, at=FOURTH_OF_FEBRUARY)
+def invoice_january(connection: sa.Connection, contract_id: str = "plan") -> None:
+    finalise(connection, january(connection, contract_id).invoice_id, at=FOURTH_OF_FEBRUARY)
 
 
 def close_january(connection: sa.Connection) -> Close:
@@ -280,3 +281,53 @@ def test_a_draft_period_after_the_close_is_of_the_next_month(running: sa.Connect
     accrue(running, "plan", as_of=march)
     invoice = finalise(running, draft_period(running, "plan", FEBRUARY_STARTS, at=march).invoice_id, at=march)
     assert (invoice.issue_date, str(invoice.total)) == (date(2026, 3, 4), "49.00")
+
+
+def test_contracts_are_billed_and_paid_while_the_month_is_being_closed(engine: sa.Engine) -> None:
+    names = [f"plan-{n}" for n in range(6)]
+    with engine.begin() as connection:
+        open_shop(connection)
+        for name in names:
+            start(connection, name, products=[SEAT], commits=[])
+        begin_close(connection, "northwind", JANUARY, by="ada", at=FOURTH_OF_FEBRUARY)
+
+    def run(name: str) -> None:
+        with engine.begin() as connection:
+            open_invoice(connection, name)
+        for _ in range(3):
+            with engine.begin() as connection:
+                accrue(connection, name, as_of=FOURTH_OF_FEBRUARY)
+        with engine.begin() as connection:
+            invoice_january(connection, name)
+        with engine.begin() as connection:
+            record_bank_payment(
+                connection,
+                payment_id=f"bank-{name}",
+                invoice_id=f"{name}.opening",
+                amount=Decimal(5),
+                currency="EUR",
+                received_on=date(2026, 1, 30),
+                by="ada",
+            )
+
+    def close() -> None:
+        while True:
+            try:
+                with engine.begin() as connection:
+                    finish_close(connection, "northwind", JANUARY, at=CLOSED_AT)
+                    return
+            except StateError:
+                time.sleep(0.02)
+
+    with ThreadPoolExecutor(7) as pool:
+        closing = pool.submit(close)
+        list(pool.map(run, names))
+        closing.result(timeout=20)
+    with engine.connect() as connection:
+        assert len(list_seals(connection, "northwind", JANUARY)) == 6
+        for seal in list_seals(connection, "northwind", JANUARY):
+            assert compute_seal(connection, seal.contract_id, JANUARY) == seal
+        # Six seats of 5.00 for February are owed; 4 of its 28 days are earned: 6 x 5 x 4 / 28.
+        found = balances(connection)
+        assert (found["bank"], found["accounts_receivable"]) == (Decimal("3E+1"), Decimal("3E+1"))
+        assert round(found["deferred_revenue"], 2) == Decimal("-25.71")
