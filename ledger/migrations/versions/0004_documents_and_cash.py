@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("balance_transaction_id", name="uq_payment_balance_transaction_id"),
         sa.UniqueConstraint("payment_intent_id", name="uq_payment_payment_intent_id"),
     )
+    op.create_index("ix_payment_contract_id", "payment", ["contract_id"])
     op.create_table(
         "payment_application",
         sa.Column("payment_id", sa.Text(), nullable=False),
@@ -133,6 +134,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["payment_id"], ["payment.payment_id"], name="fk_payment_application_payment_id"),
         sa.PrimaryKeyConstraint("payment_id", "invoice_id", name="pk_payment_application"),
     )
+    op.create_index("ix_payment_application_invoice_id", "payment_application", ["invoice_id"])
     op.create_table(
         "stripe_event",
         sa.Column("event_id", sa.Text(), nullable=False),
