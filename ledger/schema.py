@@ -247,6 +247,8 @@ contract = Table(
     Column("definition_sha256", LargeBinary, nullable=False),
     Column("accrued_at", MOMENT),
     Column("problem", Text),  # why rating stopped; null while all is well
+    Column("ended_by", Text),  # who ended it, and why, when the end is not the file's
+    Column("end_reason", Text),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     CheckConstraint("end_at is null or end_at > start_at", name="term"),
 )
@@ -473,7 +475,7 @@ payment = Table(
     metadata,
     Column("payment_id", Text, primary_key=True),  # the charge's or the bank's own id: the same cash is recorded once
     Column("entity_id", ForeignKey("entity.entity_id"), nullable=False),
-    Column("contract_id", ForeignKey("contract.contract_id")),
+    Column("contract_id", ForeignKey("contract.contract_id"), index=True),
     Column("method", Text, nullable=False),
     Column("currency", Text, nullable=False),
     Column("amount", MONEY, nullable=False),
@@ -493,7 +495,7 @@ payment_application = Table(
     "payment_application",
     metadata,
     Column("payment_id", ForeignKey("payment.payment_id"), primary_key=True),
-    Column("invoice_id", ForeignKey("invoice.invoice_id"), primary_key=True),
+    Column("invoice_id", ForeignKey("invoice.invoice_id"), primary_key=True, index=True),
     Column("amount", MONEY, nullable=False),
     CheckConstraint("amount > 0", name="amount"),
 )

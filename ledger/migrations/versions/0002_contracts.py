@@ -28,6 +28,8 @@ def upgrade() -> None:
         sa.Column("definition_sha256", sa.LargeBinary(), nullable=False),
         sa.Column("accrued_at", MOMENT),
         sa.Column("problem", sa.Text()),
+        sa.Column("ended_by", sa.Text()),
+        sa.Column("end_reason", sa.Text()),
         sa.Column("created_at", MOMENT, server_default=NOW, nullable=False),
         sa.CheckConstraint("end_at is null or end_at > start_at", name="ck_contract_term"),
         sa.ForeignKeyConstraint(["customer_id"], ["customer.customer_id"], name="fk_contract_customer_id"),

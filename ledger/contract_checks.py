@@ -1,0 +1,139 @@
+"""What a contract must satisfy beside its own file: buckets, metrics, and the customer's other contracts.
+
+Each check returns its problems as sentences, so that a person sees all of them at once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from ledger import schema
+from ledger.database import Json
+from ledger.terms_codec import terms_from_json
+from pricing.calendar import is_on_grid
+from pricing.segments import terms_in_force
+from pricing.terms import FixedFee, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class PricedSpan:
+    """A contract prices a metric during [start, end); end None: without end."""
+
+    contract_id: str
+    metric_id: str
+    start: datetime
+    end: datetime | None
+
+    def overlaps(self, other: "PricedSpan") -> bool:
+        """Say whether both price the same metric at some moment."""
+        begins_in_time = other.end is None or self.start < other.end
+        return self.metric_id == other.metric_id and begins_in_time and (self.end is None or other.start < self.end)
+
+
+def priced_spans(terms: Sequence[Terms], start_at: datetime, end_at: datetime | None) -> tuple[PricedSpan, ...]:
+    """Return when a contract of the term [start_at, end_at) prices which metrics, by all its versions."""
+    cuts = sorted({start_at, *(t.effective_from for t in terms if t.effective_from > start_at)})
+    spans: list[PricedSpan] = []
+    for start, end in pairwise([*cuts, None]):
+        if start is None or (end_at is not None and start >= end_at):
+            continue
+        until = end_at if end is None else end if end_at is None else min(end, end_at)
+        in_force = terms_in_force(terms, start)
+        spans.extend(
+            PricedSpan(terms[0].contract_id, metric_id, start, until) for metric_id in sorted(metrics_of(in_force))
+        )
+    return tuple(spans)
+
+
+def metrics_of(terms: Terms | None) -> frozenset[str]:
+    """Return the metrics that terms price; none where there are no terms."""
+    return frozenset(price.metric_id for price in (terms.prices if terms else ()) if price.metric_id is not None)
+
+
+def spans_of_customer(connection: sa.Connection, customer_id: str, *, but: str) -> tuple[PricedSpan, ...]:
+    """Return what a customer's contracts price, leaving one of them out."""
+    contract, terms = schema.contract, schema.contract_terms
+    rows = connection.execute(
+        sa.select(contract.c.contract_id, contract.c.start_at, contract.c.end_at, terms.c.terms)
+        .join(terms, terms.c.contract_id == contract.c.contract_id)
+        .where(contract.c.customer_id == customer_id, contract.c.contract_id != but)
+        .order_by(contract.c.contract_id, terms.c.version)
+    )
+    terms_by_contract: dict[tuple[str, datetime, datetime | None], list[Terms]] = {}
+    for contract_id, start_at, end_at, encoded in rows:
+        terms_by_contract.setdefault((contract_id, start_at, end_at), []).append(terms_from_json(encoded))
+    return tuple(
+        span
+        for (_, start_at, end_at), versions in terms_by_contract.items()
+        for span in priced_spans(versions, start_at, end_at)
+    )
+
+
+def overlap_problems(own: Sequence[PricedSpan], others: Sequence[PricedSpan]) -> Iterator[str]:
+    """Refuse that two contracts bill the same usage."""
+    told: set[tuple[str, str]] = set()
+    for span in own:
+        for other in others:
+            if span.overlaps(other) and (span.metric_id, other.contract_id) not in told:
+                told.add((span.metric_id, other.contract_id))
+                yield (
+                    f"metric {span.metric_id} is priced by contract {other.contract_id} of this customer at the "
+                    f"same time, from {max(span.start, other.start).isoformat()}; end that contract first, "
+                    "or drop the product"
+                )
+
+
+def metric_problems(connection: sa.Connection, terms: Terms) -> Iterator[str]:
+    """Refuse metrics that do not exist."""
+    wanted = metrics_of(terms)
+    known = {
+        *connection.execute(sa.select(schema.metric.c.metric_id).where(schema.metric.c.metric_id.in_(wanted))).scalars()
+    }
+    for price in terms.prices:
+        if price.metric_id is not None and price.metric_id not in known:
+            yield f"metric {price.metric_id} of product {price.product_id} does not exist; create it first"
+
+
+def grid_problems(moments: Mapping[str, datetime | None], bucket_minutes: int) -> Iterator[str]:
+    """Refuse moments inside a bucket of usage, which cannot be split."""
+    for name, moment in moments.items():
+        if moment is not None and not is_on_grid(moment, bucket_minutes):
+            yield (
+                f"{name} {moment.isoformat()} is no multiple of {bucket_minutes} minutes, in which usage of this "
+                "customer is counted; choose the moment before or after"
+            )
+
+
+def kind_problems(before: Sequence[Terms], after: Terms) -> Iterator[str]:
+    """Refuse that a product turns from a fee into usage or back: its accrued amounts have one kind."""
+    kinds = {price.product_id: isinstance(price.price, FixedFee) for terms in before for price in terms.prices}
+    for price in after.prices:
+        is_fee = isinstance(price.price, FixedFee)
+        if kinds.get(price.product_id, is_fee) != is_fee:
+            yield (
+                f"product {price.product_id} was {'usage' if is_fee else 'a fixed fee'} and cannot become "
+                f"{'a fixed fee' if is_fee else 'usage'}; give the new product an id of its own"
+            )
+
+
+def differences(stored: Json, given: Json, path: str = "") -> list[str]:
+    """Return the paths at which two JSON values differ; items of lists go by their id where they have one."""
+    if isinstance(stored, Mapping) and isinstance(given, Mapping):
+        keys = sorted({*stored, *given})
+        return [
+            p for key in keys for p in differences(stored.get(key), given.get(key), f"{path}.{key}" if path else key)
+        ]
+    if isinstance(stored, list) and isinstance(given, list):
+        names = [
+            item.get("product_id") or item.get("commit_id") for item in (*stored, *given) if isinstance(item, Mapping)
+        ]
+        if len(names) == len(stored) + len(given) and all(names):
+            return differences(_by_name(stored), _by_name(given), path)
+    return [] if stored == given else [path]
+
+
+def _by_name(items: Sequence[Json]) -> dict[str, Json]:
+    return {str(i.get("product_id") or i.get("commit_id")): i for i in items if isinstance(i, Mapping)}

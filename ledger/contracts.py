@@ -1,0 +1,488 @@
+"""Contracts: who buys what from whom on which terms; started, amended and ended, never edited.
+
+Whoever changes what a contract says locks the customer first and the contract second, and marks it for accrual.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from ledger import schema
+from ledger.checks import check_aware, check_text
+from ledger.contract_checks import (
+    differences,
+    grid_problems,
+    kind_problems,
+    metric_problems,
+    overlap_problems,
+    priced_spans,
+    spans_of_customer,
+)
+from ledger.contract_files import ContractDefinition, Policy, parse_contract
+from ledger.database import sha256_of
+from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.intake.attribution import mark_contract, rebuild_customer
+from ledger.periods import frozen_until, list_periods, record_periods
+from ledger.terms_codec import (
+    definition_content,
+    digest_of,
+    policy_from_json,
+    policy_to_json,
+    terms_from_json,
+    terms_to_json,
+)
+from pricing.calendar import needs_quarter_hours, periods
+from pricing.segments import terms_in_force
+from pricing.terms import Commit, FixedFee, Lot, Terms
+
+HOUR, QUARTER_HOUR = 60, 15
+FIRST_REASON = "start of the contract"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A contract of the term [start_at, end_at) in UTC; `problem` says why rating stopped, None while all is well.
+
+    `time_zone` decides its periods. `accrued_at` is the moment that its balance is accrued to; None: not yet.
+    """
+
+    contract_id: str
+    customer_id: str
+    entity_id: str
+    currency: str
+    time_zone: str
+    start_at: datetime
+    end_at: datetime | None
+    policy: Policy
+    problem: str | None
+    accrued_at: datetime | None
+    created_at: datetime
+
+
+def create_contract(
+    connection: sa.Connection, definition: ContractDefinition, *, by: str
+) -> Literal["created", "exists"]:
+    """Record a contract with its terms and lots, and have the customer's usage in its term counted.
+
+    The same definition again is harmless, also after amendments; another one under the same id is a `ConflictError`
+    that names what differs. Raises `InvalidError` with everything that keeps it from being started.
+    """
+    check_text("by", by)
+    bucket_minutes = _lock_customer(connection, definition.customer_id)
+    if _is_recorded(connection, definition):
+        return "exists"
+    zones = _entity_zone(connection, definition.entity_id)
+    width = bucket_minutes
+    if zones and needs_quarter_hours([definition.time_zone, *zones], since=definition.start_at):
+        width = QUARTER_HOUR
+    _refuse(
+        f"contract {definition.contract_id} cannot be started",
+        _start_problems(connection, definition, bucket_minutes=width, entity_exists=bool(zones)),
+    )
+    if not _insert_contract(connection, definition):
+        return _compared(connection, definition)  # it came into being meanwhile, for another customer
+    _insert_terms(connection, definition.terms, reason=FIRST_REASON, by=by)
+    _insert_lots(connection, definition.contract_id, definition.terms.commits)
+    if width is not None and width != bucket_minutes:
+        customer = schema.customer
+        connection.execute(
+            customer.update().where(customer.c.customer_id == definition.customer_id).values(bucket_minutes=width)
+        )
+        rebuild_customer(connection, definition.customer_id)
+    mark_contract(connection, definition.contract_id)
+    return "created"
+
+
+def get_contract(connection: sa.Connection, contract_id: str) -> Contract:
+    """Return a contract; raise `NotFoundError`."""
+    return _one(connection, _CONTRACTS.where(_CONTRACT.c.contract_id == contract_id), contract_id)
+
+
+def lock_customer_of(connection: sa.Connection, contract_id: str) -> Contract:
+    """Lock a contract's customer, then the contract, and return it: intake for the customer waits.
+
+    Raises `NotFoundError`.
+    """
+    return _lock_both(connection, contract_id)[0]
+
+
+def lock_contract(connection: sa.Connection, contract_id: str) -> Contract:
+    """Return a contract and keep it for this transaction alone, without holding up intake; raise `NotFoundError`."""
+    locked = _CONTRACTS.where(_CONTRACT.c.contract_id == contract_id).with_for_update(key_share=True)
+    return _one(connection, locked, contract_id)
+
+
+def list_contracts(
+    connection: sa.Connection, *, customer_id: str | None = None, entity_id: str | None = None
+) -> tuple[Contract, ...]:
+    """Return contracts by id, of one customer or entity where that is given."""
+    query = _CONTRACTS.order_by(_CONTRACT.c.contract_id)
+    if customer_id is not None:
+        query = query.where(_CONTRACT.c.customer_id == customer_id)
+    if entity_id is not None:
+        query = query.where(_CONTRACT.c.entity_id == entity_id)
+    return tuple(_from_row(row) for row in connection.execute(query))
+
+
+def terms_of(connection: sa.Connection, contract_id: str) -> tuple[Terms, ...]:
+    """Return all versions of a contract's terms in order; raise `NotFoundError`."""
+    rows = connection.execute(
+        sa.select(_TERMS.c.terms).where(_TERMS.c.contract_id == contract_id).order_by(_TERMS.c.version)
+    ).scalars()
+    versions = tuple(terms_from_json(encoded) for encoded in rows)
+    if not versions:
+        raise NotFoundError(_unknown(contract_id))
+    return versions
+
+
+def lots_of(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
+    """Return the lots of a contract by id, each with the whole amount that it began with."""
+    lot = schema.lot
+    rows = connection.execute(sa.select(lot).where(lot.c.contract_id == contract_id).order_by(lot.c.lot_id))
+    return tuple(
+        Lot(r.lot_id, r.name, r.amount, r.start_at, r.end_at, tuple(r.products), r.priority, r.cost_basis) for r in rows
+    )
+
+
+def set_problem(connection: sa.Connection, contract_id: str, problem: str | None) -> None:
+    """Record why a contract's rating stopped, or None when it goes on; raise `NotFoundError`."""
+    changed = connection.execute(
+        _CONTRACT.update().where(_CONTRACT.c.contract_id == contract_id).values(problem=problem)
+    )
+    if changed.rowcount == 0:
+        raise NotFoundError(_unknown(contract_id))
+
+
+def read_amendment(connection: sa.Connection, contract_id: str, text: str) -> ContractDefinition:
+    """Return what the changed file of a running contract defines; the start stays the contract's, whatever it says.
+
+    Raises `ContractFileError` and `NotFoundError`.
+    """
+    return parse_contract(text, start=get_contract(connection, contract_id).start_at.isoformat())
+
+
+def amend_contract(
+    connection: sa.Connection,
+    contract_id: str,
+    definition: ContractDefinition,
+    *,
+    effective_from: datetime,
+    reason: str,
+    by: str,
+) -> int:
+    """Record the definition's products and commits as the terms from a moment on, and return their version.
+
+    They replace whatever was agreed for that moment and later. Terms that are in force at that moment already are not
+    recorded again. Raises `InvalidError` with everything that cannot be, `StateError` for what is billed already.
+    """
+    check_aware("effective_from", effective_from)
+    check_text("reason", reason)
+    check_text("by", by)
+    contract, bucket_minutes = _lock_both(connection, contract_id)
+    versions = terms_of(connection, contract_id)
+    terms = replace(definition.terms, version=versions[-1].version + 1, effective_from=effective_from)
+    in_force = terms_in_force(versions, effective_from)
+    same = in_force is not None and in_force.effective_from == effective_from
+    if in_force is not None and same and digest_of(in_force) == digest_of(terms):
+        return in_force.version
+    _refuse(
+        f"contract {contract_id} cannot be amended",
+        (
+            *_amendment_problems(contract, definition, versions, terms),
+            *metric_problems(connection, terms),
+            *grid_problems(
+                {"effective_from": effective_from, **_commit_moments(_added(versions, terms))}, bucket_minutes
+            ),
+            *overlap_problems(
+                priced_spans((*versions, terms), contract.start_at, contract.end_at),
+                spans_of_customer(connection, contract.customer_id, but=contract_id),
+            ),
+        ),
+    )
+    _refuse_billed(connection, contract, versions, terms)
+    _insert_terms(connection, terms, reason=reason, by=by)
+    _insert_lots(connection, contract_id, _added(versions, terms))
+    mark_contract(connection, contract_id)
+    return terms.version
+
+
+def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetime, by: str, reason: str) -> Contract:
+    """Set when a contract ends; the same again is harmless, and another end moves it.
+
+    Raises `InvalidError` for a moment that cannot be an end, `StateError` when what follows it is billed already.
+    """
+    check_aware("end_at", end_at)
+    check_text("reason", reason)
+    check_text("by", by)
+    contract, bucket_minutes = _lock_both(connection, contract_id)
+    if contract.end_at == end_at:
+        return contract
+    others = spans_of_customer(connection, contract.customer_id, but=contract_id)
+    own = priced_spans(terms_of(connection, contract_id), contract.start_at, end_at)
+    problems = [*grid_problems({"end_at": end_at}, bucket_minutes), *overlap_problems(own, others)]
+    if end_at <= contract.start_at:
+        problems.append(f"end_at {end_at.isoformat()} must come after the start {contract.start_at.isoformat()}")
+    _refuse(f"contract {contract_id} cannot end then", problems)
+    frozen = frozen_until(connection, contract_id)
+    if frozen is not None and frozen == contract.end_at:
+        raise StateError(f"contract {contract_id} has ended at {frozen.isoformat()} and is invoiced; start a new one")
+    if frozen is not None and end_at < frozen:
+        raise StateError(f"contract {contract_id} is invoiced until {frozen.isoformat()}; end it then or later")
+    billed = _last_billed_fee(connection, contract_id)
+    if billed is not None and end_at <= billed:
+        raise StateError(
+            f"contract {contract_id} has billed the fees of the period from {billed.isoformat()}; end it after that"
+        )
+    connection.execute(
+        _CONTRACT.update()
+        .where(_CONTRACT.c.contract_id == contract_id)
+        .values(end_at=end_at, ended_by=by, end_reason=reason)
+    )
+    recorded = list_periods(connection, contract_id)
+    if recorded:
+        last = recorded[-1].period.start
+        record_periods(connection, contract_id, periods(contract.start_at, end_at, contract.time_zone, last))
+    mark_contract(connection, contract_id)
+    return get_contract(connection, contract_id)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def _refuse(what: str, problems: Iterator[str] | Sequence[str]) -> None:
+    found = [*problems]
+    if found:
+        raise InvalidError(f"{what}: {'; '.join(found)}")
+
+
+def _start_problems(
+    connection: sa.Connection, definition: ContractDefinition, *, bucket_minutes: int | None, entity_exists: bool
+) -> Iterator[str]:
+    if bucket_minutes is None:
+        yield f"customer {definition.customer_id} does not exist; create it first"
+    if not entity_exists:
+        yield f"entity {definition.entity_id} does not exist; create it first"
+    yield from metric_problems(connection, definition.terms)
+    moments = {"start": definition.start_at, "end": definition.end_at, **_commit_moments(definition.terms.commits)}
+    yield from grid_problems(moments, bucket_minutes or QUARTER_HOUR)
+    yield from overlap_problems(
+        priced_spans([definition.terms], definition.start_at, definition.end_at),
+        spans_of_customer(connection, definition.customer_id, but=definition.contract_id),
+    )
+
+
+def _amendment_problems(
+    contract: Contract, definition: ContractDefinition, versions: Sequence[Terms], terms: Terms
+) -> Iterator[str]:
+    given = {
+        "contract": (definition.contract_id, contract.contract_id),
+        "customer": (definition.customer_id, contract.customer_id),
+        "entity": (definition.entity_id, contract.entity_id),
+        "currency": (definition.currency.code, contract.currency),
+        "time_zone": (definition.time_zone, contract.time_zone),
+        "invoicing": (definition.policy.invoicing, contract.policy.invoicing),
+        "collection": (definition.policy.collection, contract.policy.collection),
+    }
+    for name, (new, old) in given.items():
+        if new != old:
+            yield f"{name} is {new} instead of {old}; an amendment changes products and adds commits only"
+    if definition.end_at is not None and definition.end_at != contract.end_at:
+        yield f"end is {definition.end_at.isoformat()}; an amendment does not end a contract, end it by itself"
+    if terms.effective_from < contract.start_at:
+        yield f"effective_from must not be before the contract's start {contract.start_at.isoformat()}"
+    if contract.end_at is not None and terms.effective_from >= contract.end_at:
+        yield f"effective_from must be before the contract's end {contract.end_at.isoformat()}"
+    yield from kind_problems(versions, terms)
+    yield from _commit_problems(versions, terms)
+
+
+def _commit_problems(versions: Sequence[Terms], terms: Terms) -> Iterator[str]:
+    agreed = {commit.commit_id: commit for version in versions for commit in version.commits}
+    given = {commit.commit_id: commit for commit in terms.commits}
+    for commit_id, commit in agreed.items():
+        if commit_id not in given:
+            yield f"commit {commit_id} is missing; what is agreed and billed stays, put it back"
+        elif given[commit_id] != commit:
+            yield f"commit {commit_id} is changed; what is agreed and billed stays, add another commit instead"
+    for commit in _added(versions, terms):
+        if commit.start < terms.effective_from:
+            yield (
+                f"commit {commit.commit_id} would start at {commit.start.isoformat()}, before the amendment; "
+                "give it a start of its own"
+            )
+
+
+def _added(versions: Sequence[Terms], terms: Terms) -> tuple[Commit, ...]:
+    known = {commit.commit_id for version in versions for commit in version.commits}
+    return tuple(commit for commit in terms.commits if commit.commit_id not in known)
+
+
+def _commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
+    return {
+        f"commit {commit.commit_id} {name}": moment
+        for commit in commits
+        for name, moment in (("start", commit.start), ("end", commit.end))
+    }
+
+
+def _refuse_billed(connection: sa.Connection, contract: Contract, versions: Sequence[Terms], terms: Terms) -> None:
+    """Refuse terms for a time whose usage, or whose fees, an invoice holds already."""
+    frozen = frozen_until(connection, contract.contract_id)
+    if frozen is not None and terms.effective_from < frozen:
+        raise StateError(
+            f"contract {contract.contract_id} is invoiced until {frozen.isoformat()}; amend it from then or later"
+        )
+    billed = _last_billed_fee(connection, contract.contract_id)
+    if billed is None or billed < terms.effective_from:
+        return
+    if _fees(terms_in_force(versions, billed)) != _fees(terms):
+        raise StateError(
+            f"contract {contract.contract_id} has billed the fees of the period from {billed.isoformat()}; "
+            "a changed fee takes effect after that moment"
+        )
+
+
+def _fees(terms: Terms | None) -> dict[str, FixedFee]:
+    return {p.product_id: p.price for p in (terms.prices if terms else ()) if isinstance(p.price, FixedFee)}
+
+
+def _last_billed_fee(connection: sa.Connection, contract_id: str) -> datetime | None:
+    """Return the start of the last period whose fees stand on an invoice; they are billed in advance."""
+    invoice, line = schema.invoice, schema.invoice_line
+    start: datetime | None = connection.execute(
+        sa.select(sa.func.max(line.c.service_start))
+        .join(invoice, invoice.c.invoice_id == line.c.invoice_id)
+        .where(invoice.c.contract_id == contract_id, line.c.kind == "fee")
+    ).scalar_one()
+    return start
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+_CONTRACT = schema.contract
+_TERMS = schema.contract_terms
+_CONTRACTS = sa.select(
+    _CONTRACT.c.contract_id,
+    _CONTRACT.c.customer_id,
+    _CONTRACT.c.entity_id,
+    _CONTRACT.c.currency,
+    _CONTRACT.c.time_zone,
+    _CONTRACT.c.start_at,
+    _CONTRACT.c.end_at,
+    _CONTRACT.c.policy,
+    _CONTRACT.c.problem,
+    _CONTRACT.c.accrued_at,
+    _CONTRACT.c.created_at,
+)
+
+
+def _one(connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], contract_id: str) -> Contract:
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFoundError(_unknown(contract_id))
+    return _from_row(row)
+
+
+def _from_row(row: sa.Row[*tuple[Any, ...]]) -> Contract:
+    return Contract(**{**row._mapping, "policy": policy_from_json(row.policy)})  # noqa: SLF001 - its public name
+
+
+def _unknown(contract_id: str) -> str:
+    return f"contract {contract_id} does not exist; start it first, or list those that do"
+
+
+def _lock_customer(connection: sa.Connection, customer_id: str) -> int | None:
+    """Lock a customer against intake and return its bucket width; None when it does not exist."""
+    customer = schema.customer
+    bucket_minutes: int | None = connection.execute(
+        sa.select(customer.c.bucket_minutes).where(customer.c.customer_id == customer_id).with_for_update()
+    ).scalar_one_or_none()
+    return bucket_minutes
+
+
+def _lock_both(connection: sa.Connection, contract_id: str) -> tuple[Contract, int]:
+    customer_id = get_contract(connection, contract_id).customer_id  # a contract never leaves its customer
+    bucket_minutes = _lock_customer(connection, customer_id)
+    return lock_contract(connection, contract_id), bucket_minutes or HOUR
+
+
+def _entity_zone(connection: sa.Connection, entity_id: str) -> Sequence[str]:
+    entity = schema.entity
+    return connection.execute(sa.select(entity.c.time_zone).where(entity.c.entity_id == entity_id)).scalars().all()
+
+
+def _is_recorded(connection: sa.Connection, definition: ContractDefinition) -> bool:
+    row = connection.execute(
+        sa.select(_CONTRACT.c.definition, _CONTRACT.c.definition_sha256).where(
+            _CONTRACT.c.contract_id == definition.contract_id
+        )
+    ).one_or_none()
+    if row is None:
+        return False
+    content = definition_content(definition)
+    if bytes(row.definition_sha256) != sha256_of(content):
+        raise ConflictError(
+            f"contract {definition.contract_id} exists with other content; these differ: "
+            f"{', '.join(differences(row.definition, content))}; amend it, or choose another id"
+        )
+    return True
+
+
+def _compared(connection: sa.Connection, definition: ContractDefinition) -> Literal["exists"]:
+    if not _is_recorded(connection, definition):
+        raise AssertionError(f"contract {definition.contract_id} is neither new nor recorded")
+    return "exists"
+
+
+def _insert_contract(connection: sa.Connection, definition: ContractDefinition) -> bool:
+    content = definition_content(definition)
+    row = insert(_CONTRACT).values(
+        contract_id=definition.contract_id,
+        customer_id=definition.customer_id,
+        entity_id=definition.entity_id,
+        currency=definition.currency.code,
+        time_zone=definition.time_zone,
+        start_at=definition.start_at,
+        end_at=definition.end_at,
+        policy=policy_to_json(definition.policy),
+        definition=content,
+        definition_sha256=sha256_of(content),
+    )
+    return connection.execute(row.on_conflict_do_nothing().returning(_CONTRACT.c.contract_id)).first() is not None
+
+
+def _insert_terms(connection: sa.Connection, terms: Terms, *, reason: str, by: str) -> None:
+    connection.execute(
+        _TERMS.insert().values(
+            contract_id=terms.contract_id,
+            version=terms.version,
+            effective_from=terms.effective_from,
+            terms=terms_to_json(terms),
+            terms_sha256=digest_of(terms),
+            reason=reason,
+            created_by=by,
+        )
+    )
+
+
+def _insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[Commit]) -> None:
+    rows = [
+        {
+            "lot_id": f"{contract_id}.{commit.commit_id}",
+            "contract_id": contract_id,
+            "name": commit.name,
+            "amount": commit.amount,
+            "start_at": commit.start,
+            "end_at": commit.end,
+            "products": list(commit.products),
+            "priority": commit.priority,
+            "cost_basis": 1,
+        }
+        for commit in commits
+    ]
+    if rows:
+        connection.execute(schema.lot.insert(), rows)

@@ -1,0 +1,111 @@
+"""The billing periods of a contract as they are recorded: open, then frozen with a cut-off, then invoiced.
+
+Periods are frozen in order of time. An open one follows the contract's term; a frozen one never changes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from ledger import schema
+from ledger.errors import NotFoundError, StateError
+from pricing.calendar import Period
+
+PeriodState = Literal["open", "frozen", "invoiced"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContractPeriod:
+    """A period of a contract; usage of batches after `cutoff_batch_id` is not in its invoice (None while open)."""
+
+    contract_id: str
+    period: Period
+    state: PeriodState
+    cutoff_batch_id: int | None
+    frozen_at: datetime | None
+
+
+def list_periods(connection: sa.Connection, contract_id: str) -> tuple[ContractPeriod, ...]:
+    """Return the recorded periods of a contract in order of time."""
+    rows = connection.execute(
+        sa.select(_PERIOD).where(_PERIOD.c.contract_id == contract_id).order_by(_PERIOD.c.start_at)
+    )
+    return tuple(
+        ContractPeriod(row.contract_id, Period(row.start_at, row.end_at), row.state, row.cutoff_batch_id, row.frozen_at)
+        for row in rows
+    )
+
+
+def get_period(connection: sa.Connection, contract_id: str, period_start: datetime) -> ContractPeriod:
+    """Return the period that starts at a moment; raise `NotFoundError`."""
+    for period in list_periods(connection, contract_id):
+        if period.period.start == period_start:
+            return period
+    raise NotFoundError(
+        f"contract {contract_id} has no period that begins at {period_start.isoformat()}; list the periods it has"
+    )
+
+
+def record_periods(connection: sa.Connection, contract_id: str, begun: Sequence[Period]) -> None:
+    """Make the open periods those of `begun` that are not frozen: new ones appear, others are cut, moved on or gone.
+
+    The caller holds the contract.
+    """
+    starts = [period.start for period in begun]
+    connection.execute(
+        _PERIOD.delete().where(
+            _PERIOD.c.contract_id == contract_id, _PERIOD.c.state == "open", _PERIOD.c.start_at.not_in(starts)
+        )
+    )
+    if not begun:
+        return
+    rows = [{"contract_id": contract_id, "start_at": period.start, "end_at": period.end} for period in begun]
+    upsert = insert(_PERIOD).values(rows)
+    connection.execute(
+        upsert.on_conflict_do_update(
+            index_elements=[_PERIOD.c.contract_id, _PERIOD.c.start_at],
+            set_={"end_at": upsert.excluded.end_at},
+            where=(_PERIOD.c.state == "open") & (_PERIOD.c.end_at != upsert.excluded.end_at),
+        )
+    )
+
+
+def record_frozen(
+    connection: sa.Connection, contract_id: str, period_start: datetime, *, cutoff_batch_id: int, at: datetime
+) -> None:
+    """Freeze an open period; raise `StateError` when it is not open."""
+    changed = connection.execute(
+        _PERIOD.update()
+        .where(_PERIOD.c.contract_id == contract_id, _PERIOD.c.start_at == period_start, _PERIOD.c.state == "open")
+        .values(state="frozen", cutoff_batch_id=cutoff_batch_id, frozen_at=at)
+    )
+    if changed.rowcount != 1:
+        raise StateError(f"period {period_start.isoformat()} of contract {contract_id} is not open; it is frozen once")
+
+
+def record_invoiced(connection: sa.Connection, contract_id: str, period_start: datetime) -> None:
+    """Note that a frozen period's invoice is final; harmless when repeated, `StateError` while the period is open."""
+    changed = connection.execute(
+        _PERIOD.update()
+        .where(_PERIOD.c.contract_id == contract_id, _PERIOD.c.start_at == period_start, _PERIOD.c.state != "open")
+        .values(state="invoiced")
+    )
+    if changed.rowcount != 1:
+        raise StateError(
+            f"period {period_start.isoformat()} of contract {contract_id} is not frozen; draft its invoice first"
+        )
+
+
+def frozen_until(connection: sa.Connection, contract_id: str) -> datetime | None:
+    """Return the end of the last period that is frozen or invoiced: nothing before it may change. None: nothing is."""
+    end: datetime | None = connection.execute(
+        sa.select(sa.func.max(_PERIOD.c.end_at)).where(_PERIOD.c.contract_id == contract_id, _PERIOD.c.state != "open")
+    ).scalar_one()
+    return end
+
+
+_PERIOD = schema.contract_period
