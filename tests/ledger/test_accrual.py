@@ -70,6 +70,7 @@ def test_usage_of_two_periods_is_accrued_on_its_days(shop: sa.Connection) -> Non
     assert rows(shop, month=2) == [row(2, "", "2000", "0.6")]
     assert balances(shop) == expected(unbilled_receivable="0.9", usage_revenue="-0.9")
     assert (accrual.transfers_posted, accrual.batches, accrual.finished) == (2, 2, False)
+    assert (number_of(shop, "usage_dirty"), number_of(shop, "usage_accrual")) == (0, 2)
     assert (accrual.next_boundary, accrual.ended_periods) == (MARCH_STARTS, (JANUARY_STARTS,))
     assert transfers(shop)[0] == (
         "accrual/plan/2025-12-31/tokens//2026-01-20/1",
@@ -120,6 +121,17 @@ def test_a_lot_pays_until_it_is_empty_and_late_usage_moves_its_draws(shop: sa.Co
         ("plan.prepaid/2026-01-15/1", "deferred_revenue", Decimal(3)),
         ("plan.prepaid/2026-01-20/2", "usage_revenue", Decimal(3)),  # the other direction
     ]
+
+
+def test_a_lot_goes_on_into_the_next_period_while_both_are_open(shop: sa.Connection) -> None:
+    start(shop, products=[TOKENS], commits=[PREPAID])  # 10.00
+    use(shop, "a", 20000, "2026-01-20T10:00:00Z")  # 6.00
+    use(shop, "b", 20000, "2026-02-02T10:00:00Z")  # 6.00, of which the lot has 4.00
+    accrue(shop, "plan", as_of=FOURTH_OF_FEBRUARY)
+    assert rows(shop, month=2) == [row(2, "", "20000", "2"), row(2, "plan.prepaid", "0", "4")]
+    use(shop, "late", 10000, "2026-01-21T10:00:00Z")  # 3.00 in January leave 1.00 for February
+    accrue(shop, "plan", as_of=FOURTH_OF_FEBRUARY)
+    assert rows(shop, month=2) == [row(2, "", "20000", "5"), row(2, "plan.prepaid", "0", "1")]
 
 
 def test_tiers_run_over_the_whole_period_whatever_comes_first(shop: sa.Connection) -> None:
