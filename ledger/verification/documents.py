@@ -1,0 +1,323 @@
+"""Invoices: their lines rated again, their sums and numbers, and what the books say is owed."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+
+from ledger.verification.books import Posted, account_key
+from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_facts
+from ledger.verification.rating import RatedContract
+from ledger.verification.raw import Contract, Records, Row
+from pricing.calendar import periods
+from pricing.errors import PricingError
+from pricing.money import EXACT, ZERO, currency, round_to_currency, to_ledger_scale, total
+from pricing.rated import Line, RatedPeriod, Step
+from pricing.rating import rate_fees
+
+Facts = dict[Key, Hashable]
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The invoices with their lines and with what was applied to them; `issued` are those that have a number."""
+
+    lines: Mapping[str, Sequence[Row]]
+    applied: Mapping[str, Decimal]
+    issued: Mapping[str, Row]
+
+
+def documents_of(records: Records) -> Documents:
+    """Put lines and applications to their invoices."""
+    lines: dict[str, list[Row]] = {name: [] for name in records.invoices}
+    for row in records.lines:
+        lines[row.invoice_id].append(row)
+    applied: dict[str, Decimal] = dict.fromkeys(records.invoices, ZERO)
+    for row in records.applications:
+        applied[row.invoice_id] = EXACT.add(applied[row.invoice_id], row.amount)
+    issued = {name: row for name, row in records.invoices.items() if row.number is not None}
+    return Documents(lines, applied, issued)
+
+
+def check_invoices(records: Records, documents: Documents, rated: Mapping[str, RatedContract]) -> tuple[Check, ...]:
+    """Compare lines with rating, totals with lines, numbers with their series, and invoices with periods."""
+    totals: dict[Key, Decimal] = {(row.currency, name): row.total for name, row in records.invoices.items()}
+    sums: dict[Key, Decimal] = {
+        (row.currency, name): total([line.amount for line in documents.lines[name]])
+        for name, row in records.invoices.items()
+    }
+    return (
+        _check_periods(records, rated),
+        _check_usage_lines(records, documents, rated),
+        _check_advance_lines(records, documents),
+        compare_amounts("invoices add up", "lines", sums, "totals", totals),
+        _check_numbers(records, documents),
+    )
+
+
+def check_receivables(documents: Documents, rated: Mapping[str, RatedContract], posted: Posted) -> tuple[Check, ...]:
+    """Compare the ledger with rating, invoices and applications, account by account."""
+    expected = _expected(documents, rated)
+    accounts = (
+        ("usage revenue is what was rated", "usage_revenue", "rated"),
+        ("fixed revenue is the fees earned", "fixed_revenue", "rated"),
+        ("deferred revenue is billed and neither drawn nor earned", "deferred_revenue", "invoices less rated"),
+        ("promotional credit is what free lots paid", "promotional_credit", "rated"),
+        ("unbilled receivable is what no issued invoice holds", "unbilled_receivable", "rated less invoices"),
+        ("accounts receivable are the open invoices", "accounts_receivable", "invoices less applications"),
+        ("rounding is what lines were rounded by", "rounding", "exact less rounded"),
+    )
+    checks = []
+    for name, code, label in accounts:
+        wanted = {key: amount for key, amount in expected.items() if key[1] == code}
+        checks.append(compare_amounts(name, label, wanted, "transfers", posted.of(code)))
+    return (*checks, _check_states(documents))
+
+
+# --- lines --------------------------------------------------------------------------------------------------------
+
+
+def _check_periods(records: Records, rated: Mapping[str, RatedContract]) -> Check:
+    """Demand one invoice for each frozen period, and its number exactly for each invoiced one."""
+    wanted: Facts = {}
+    for name, one in rated.items():
+        for recorded in one.contract.periods:
+            if recorded.state != "open":
+                state = "issued" if recorded.state == "invoiced" else "drafted"
+                wanted[name, recorded.period.start.isoformat()] = (state, recorded.period.end.isoformat())
+    found: Facts = {}
+    for row in records.invoices.values():
+        if row.kind == "period":
+            state = "drafted" if row.number is None else "issued"
+            found[row.contract_id, row.period_start.isoformat()] = (state, row.period_end.isoformat())
+    return compare_facts("every frozen period has its invoice", "frozen periods", wanted, "invoices of periods", found)
+
+
+def _check_usage_lines(records: Records, documents: Documents, rated: Mapping[str, RatedContract]) -> Check:
+    wanted: Facts = {}
+    found: Facts = {}
+    for name, invoice in records.invoices.items():
+        lines = [line for line in documents.lines[name] if line.kind in ("usage", "credit")]
+        period = _rated_period(rated[invoice.contract_id], invoice)
+        if period is None and invoice.kind == "period":
+            continue  # the contract cannot be rated, which is a difference of its own
+        found |= {(name, f"line {n:06d}"): _stored_line(line) for n, line in enumerate(lines, start=1)}
+        again = period.lines if period is not None else ()
+        wanted |= {(name, f"line {n:06d}"): _rated_line(line) for n, line in enumerate(again, start=1)}
+    return compare_facts("invoices bill the usage that was rated", "lines rated again", wanted, "lines stored", found)
+
+
+def _rated_period(one: RatedContract, invoice: Row) -> RatedPeriod | None:
+    if invoice.kind != "period":
+        return None
+    for recorded, rated in zip(one.contract.periods, one.periods, strict=True):
+        if recorded.period.start == invoice.period_start:
+            return rated
+    return None
+
+
+def _rated_line(line: Line) -> Hashable:
+    return (
+        line.kind,
+        line.product_id,
+        line.description,
+        line.service.start.isoformat(),
+        line.service.end.isoformat(),
+        line.quantity,
+        line.unit,
+        to_ledger_scale(line.exact),
+        line.amount,
+        *(_figures_of(step) for step in line.steps),
+    )
+
+
+def _stored_line(row: Row) -> Hashable:
+    return (
+        row.kind,
+        row.product_id,
+        row.description,
+        row.service_start.isoformat(),
+        row.service_end.isoformat(),
+        row.quantity,
+        row.unit,
+        row.exact,
+        row.amount,
+        *(tuple(_number(step[name]) for name in STEP_FIGURES) for step in row.steps),
+    )
+
+
+STEP_FIGURES = ("quantity", "unit_price", "amount", "flat_fee", "over", "up_to")
+
+
+def _figures_of(step: Step) -> Hashable:
+    return tuple(getattr(step, name) for name in STEP_FIGURES)
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _check_advance_lines(records: Records, documents: Documents) -> Check:
+    """Fees and commits are billed once, at their price; those of invoiced periods are billed for certain.
+
+    A fee of the period that follows may have been agreed after the invoice, and a commit too: those may be missing, but
+    whatever is billed must be right.
+    """
+    wanted: Facts = {}
+    allowed: Facts = {}
+    for contract in records.contracts.values():
+        invoices = [row for row in records.invoices.values() if row.contract_id == contract.contract_id]
+        for key, fact, is_due in (*_fees(contract, invoices), *_commits(contract, invoices)):
+            allowed[key] = fact
+            if is_due:
+                wanted[key] = fact
+    found: Facts = {}
+    times: Counter[Key] = Counter()
+    for name, invoice in records.invoices.items():
+        for line in documents.lines[name]:
+            if line.kind in ("fee", "commit"):
+                start = (line.service_start.isoformat(),) if line.kind == "fee" else ()
+                key = (invoice.contract_id, line.kind, line.product_id, *start)
+                times[key] += 1
+                found[key] = (line.exact, line.amount, f"billed {times[key]} times")
+    wanted |= {key: fact for key, fact in allowed.items() if key in found}
+    return compare_facts("fees and commits are billed once", "by the terms", wanted, "lines stored", found)
+
+
+def _fees(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key, Hashable, bool]]:
+    if not invoices:
+        return
+    until = max(row.period_end for row in invoices)
+    drafted = {row.period_start for row in invoices if row.kind == "period"}
+    unit = currency(contract.currency)
+    for period in periods(contract.start_at, contract.end_at, contract.time_zone, until):
+        try:
+            fees = rate_fees(contract.terms, period, contract.entity_zone)
+        except PricingError:
+            continue  # the contract cannot be rated, which is a difference of its own
+        for fee in fees:
+            if fee.amount:
+                key = (contract.contract_id, "fee", fee.product_id, period.start.isoformat())
+                fact = (to_ledger_scale(fee.amount), round_to_currency(fee.amount, unit), "billed 1 times")
+                yield key, fact, period.start in drafted
+
+
+def _commits(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key, Hashable, bool]]:
+    """Yield the paid lots, and whether they must be billed by now.
+
+    One agreed with the contract is on its first invoice; one that serves an invoiced period was billed with that.
+    """
+    first = {
+        f"{contract.contract_id}.{commit.commit_id}" for version in contract.terms[:1] for commit in version.commits
+    }
+    drafted = max((row.period_end for row in invoices if row.kind == "period"), default=None)
+    unit = currency(contract.currency)
+    for lot in contract.lots:
+        if lot.cost_basis:
+            serves = drafted is not None and lot.start < drafted
+            fact = (to_ledger_scale(lot.amount), round_to_currency(lot.amount, unit), "billed 1 times")
+            yield (contract.contract_id, "commit", lot.lot_id), fact, bool(invoices) and (lot.lot_id in first or serves)
+
+
+def _check_numbers(records: Records, documents: Documents) -> Check:
+    """Each entity numbers its invoices 1, 2, 3 without a gap, with dates that never go back."""
+    differences = Differences()
+    last = 0
+    for name, entity in records.entities.items():
+        own = [row for row in documents.issued.values() if row.entity_id == name]
+        issued = sorted(own, key=lambda row: (len(row.number), row.number))
+        last += entity.next_invoice_number - 1
+        expected = [f"{entity.invoice_prefix}-{n:06d}" for n in range(1, entity.next_invoice_number)]
+        numbers = [row.number for row in issued]
+        for number in sorted({*expected} ^ {*numbers}):
+            differences.add(f"entity {name}: number {number} is {'missing' if number in expected else 'not its next'}")
+        for before, after in pairwise(issued):
+            if after.issue_date < before.issue_date:
+                differences.add(f"invoice {after.number} of {after.issue_date} comes after one of {before.issue_date}")
+    return Check(
+        "invoice numbers have no gap",
+        "numbers given",
+        str(last),
+        "invoices issued",
+        str(len(documents.issued)),
+        not differences.number,
+        differences.text,
+    )
+
+
+# --- accounts -----------------------------------------------------------------------------------------------------
+
+
+def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[Key, Decimal]:
+    """Return debits minus credits that the accounts of contracts must have; credits are negative."""
+    expected: dict[Key, Decimal] = {}
+
+    def move(debit: Key, credit: Key, amount: Decimal) -> None:
+        add_to(expected, debit, amount)
+        add_to(expected, credit, EXACT.minus(amount))
+
+    unbilled: dict[tuple[str, datetime], Decimal] = {}
+    for name, one in rated.items():
+        unit = one.contract.currency
+        free = {lot.lot_id for lot in one.contract.lots if not lot.cost_basis}
+        for share, (_, amount) in one.figures.items():
+            product = f"product:{share.product_id}"
+            if share.kind == "fee":
+                debit = account_key(unit, "deferred_revenue", name, product)
+                move(debit, account_key(unit, "fixed_revenue", name, product), amount)
+                continue
+            if share.lot_id:
+                code = "promotional_credit" if share.lot_id in free else "deferred_revenue"
+                debit = account_key(unit, code, name, f"lot:{share.lot_id}")
+            else:
+                debit = account_key(unit, "unbilled_receivable", name)
+                place = (name, share.period_start)
+                unbilled[place] = EXACT.add(unbilled.get(place, ZERO), amount)
+            move(debit, account_key(unit, "usage_revenue", name, product), amount)
+    for name, invoice in documents.issued.items():
+        _expect_invoice(expected, documents.lines[name], invoice, unbilled)
+        receivable = account_key(invoice.currency, "accounts_receivable", invoice.contract_id)
+        add_to(expected, receivable, EXACT.minus(documents.applied[name]))
+    return expected
+
+
+def _expect_invoice(
+    expected: dict[Key, Decimal],
+    lines: Sequence[Row],
+    invoice: Row,
+    unbilled: Mapping[tuple[str, datetime], Decimal],
+) -> None:
+    unit, owner = invoice.currency, invoice.contract_id
+    add_to(expected, account_key(unit, "accounts_receivable", owner), invoice.total)
+    rounding = account_key(unit, "rounding", owner)
+    for line in lines:
+        if line.kind in ("fee", "commit"):
+            dimension = f"product:{line.product_id}" if line.kind == "fee" else f"lot:{line.product_id}"
+            add_to(expected, account_key(unit, "deferred_revenue", owner, dimension), EXACT.minus(line.exact))
+            add_to(expected, rounding, EXACT.subtract(line.exact, line.amount))
+    if invoice.kind == "period":
+        exact = unbilled.get((owner, invoice.period_start), ZERO)
+        net = total([line.amount for line in lines if line.kind in ("usage", "credit")])
+        add_to(expected, account_key(unit, "unbilled_receivable", owner), EXACT.minus(exact))
+        add_to(expected, rounding, EXACT.subtract(exact, net))
+
+
+def _check_states(documents: Documents) -> Check:
+    differences = Differences()
+    for name, row in documents.issued.items():
+        owed = EXACT.subtract(row.total, documents.applied[name])
+        if (row.state == "paid") != (owed == 0):
+            differences.add(f"invoice {name} is {row.state}, and {owed.normalize():f} {row.currency} is open")
+    settled = sum(1 for name, row in documents.issued.items() if row.total == documents.applied[name])
+    paid = sum(1 for row in documents.issued.values() if row.state == "paid")
+    return Check(
+        "paid invoices are those with nothing open",
+        "paid",
+        str(paid),
+        "nothing open",
+        str(settled),
+        not differences.number,
+        differences.text,
+    )

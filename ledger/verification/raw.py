@@ -1,0 +1,209 @@
+"""The rows as they are stored: read with plain selects, all of one snapshot, nothing added up by the database."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from ledger import schema
+from ledger.terms_codec import terms_from_json
+from pricing.calendar import Period
+from pricing.terms import Lot, Terms
+
+EVENTS_AT_ONCE = 5000
+
+Row = sa.Row[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPeriod:
+    """A period of a contract; usage of batches after `cutoff` does not belong to it (None while it is open)."""
+
+    period: Period
+    state: Literal["open", "frozen", "invoiced"]
+    cutoff: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A contract with everything that decides what it costs. `marks` are the batches that wait for its accrual.
+
+    A mark of 0 stands for something else than usage: new terms, another end, rebuilt rollups. `digests` are those that
+    were recorded with the terms.
+    """
+
+    contract_id: str
+    customer_id: str
+    entity_id: str
+    currency: str
+    time_zone: str
+    entity_zone: str
+    start_at: datetime
+    end_at: datetime | None
+    problem: str | None
+    accrued_at: datetime | None
+    terms: tuple[Terms, ...]
+    digests: tuple[bytes, ...]
+    lots: tuple[Lot, ...]
+    periods: tuple[RecordedPeriod, ...]
+    marks: frozenset[int]
+
+    def covers(self, moment: datetime) -> bool:
+        """Say whether a moment lies in the contract's term."""
+        return self.start_at <= moment and (self.end_at is None or moment < self.end_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """All rows but the events, which are streamed: see `stream_events`."""
+
+    entities: Mapping[str, Row]
+    bucket_minutes: Mapping[str, int]
+    aliases: Mapping[str, str]
+    metrics: Sequence[Row]
+    batches: Sequence[Row]
+    outcomes: Sequence[Row]
+    conflicts: Sequence[Row]
+    rejections: Sequence[Row]
+    rollups: Sequence[Row]
+    contracts: Mapping[str, Contract]
+    accrued: Sequence[Row]
+    accounts: Mapping[int, Row]
+    transfers: Sequence[Row]
+    balances: Sequence[Row]
+    seals: Sequence[Row]
+    closed_months: Sequence[Row]
+    invoices: Mapping[str, Row]
+    lines: Sequence[Row]
+    attempts: Mapping[str, Row]
+    payments: Mapping[str, Row]
+    applications: Sequence[Row]
+
+
+def read_records(connection: sa.Connection) -> Records:
+    """Read everything that is compared, except events and keys."""
+    s = schema
+    conflict, rejected, rollup = s.usage_conflict.c, s.usage_rejected.c, s.usage_rollup.c
+    rollup_columns = (
+        rollup.customer_id,
+        rollup.metric_id,
+        sa.cast(rollup.groups, sa.Text).label("groups"),
+        rollup.bucket_start,
+        rollup.quantity,
+        rollup.events,
+    )
+    customers = connection.execute(sa.select(s.customer.c.customer_id, s.customer.c.bucket_minutes))
+    aliases = connection.execute(sa.select(s.customer_alias.c.alias, s.customer_alias.c.customer_id))
+    return Records(
+        entities={row.entity_id: row for row in _rows(connection, sa.select(s.entity))},
+        bucket_minutes={row.customer_id: row.bucket_minutes for row in customers},
+        aliases={row.alias: row.customer_id for row in aliases},
+        metrics=_rows(connection, sa.select(s.metric)),
+        batches=_rows(connection, sa.select(s.usage_batch)),
+        outcomes=_rows(connection, sa.select(s.usage_outcome)),
+        conflicts=_rows(connection, sa.select(conflict.batch_id)),
+        rejections=_rows(connection, sa.select(rejected.source, rejected.received_at, rejected.batch_id)),
+        rollups=_rows(connection, sa.select(*rollup_columns)),
+        contracts=_contracts(connection),
+        accrued=_rows(connection, sa.select(s.accrued)),
+        accounts={row.account_id: row for row in _rows(connection, sa.select(s.account))},
+        transfers=_rows(connection, sa.select(s.transfer).order_by(s.transfer.c.transfer_id)),
+        balances=_rows(connection, sa.select(s.balance)),
+        seals=_rows(connection, sa.select(s.ledger_seal)),
+        closed_months=_rows(connection, sa.select(s.accounting_period).where(s.accounting_period.c.state == "closed")),
+        invoices={row.invoice_id: row for row in _rows(connection, sa.select(s.invoice))},
+        lines=_rows(
+            connection,
+            sa.select(s.invoice_line).order_by(s.invoice_line.c.invoice_id, s.invoice_line.c.position),
+        ),
+        attempts={row.attempt_id: row for row in _rows(connection, sa.select(s.payment_attempt))},
+        payments={row.payment_id: row for row in _rows(connection, sa.select(s.payment))},
+        applications=_rows(connection, sa.select(s.payment_application)),
+    )
+
+
+def stream_events(connection: sa.Connection) -> Iterator[Row]:
+    """Yield each event with its key beside it, a few thousand in memory at a time.
+
+    An event without a key and a key without an event come too, the other half being null. `properties` is JSON text, so
+    that no number passes through a float.
+    """
+    event, key = schema.usage_event.c, schema.usage_key.c
+    query = sa.select(
+        event.ts,
+        event.key_hash,
+        event.source,
+        event.key,
+        event.customer_alias,
+        event.customer_id,
+        event.type,
+        sa.cast(event.properties, sa.Text).label("properties"),
+        event.received_at,
+        event.batch_id,
+        key.key_hash.label("known_hash"),
+        key.payload_hash.label("known_payload"),
+        key.ts.label("known_ts"),
+    ).select_from(schema.usage_event.join(schema.usage_key, event.key_hash == key.key_hash, full=True))
+    yield from connection.execute(query, execution_options={"yield_per": EVENTS_AT_ONCE})
+
+
+def count_keys(connection: sa.Connection) -> int:
+    """Count the keys by themselves: a join alone would show a key once for each of two events that claim it."""
+    number: int = connection.execute(sa.select(sa.func.count()).select_from(schema.usage_key)).scalar_one()
+    return number
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Row]:
+    return connection.execute(query).all()
+
+
+def _contracts(connection: sa.Connection) -> dict[str, Contract]:
+    s = schema
+    terms: dict[str, list[Terms]] = {}
+    digests: dict[str, list[bytes]] = {}
+    for row in _rows(connection, sa.select(s.contract_terms).order_by(s.contract_terms.c.version)):
+        terms.setdefault(row.contract_id, []).append(terms_from_json(row.terms))
+        digests.setdefault(row.contract_id, []).append(bytes(row.terms_sha256))
+    lots: dict[str, list[Lot]] = {}
+    for row in _rows(connection, sa.select(s.lot).order_by(s.lot.c.lot_id)):
+        lot = Lot(
+            lot_id=row.lot_id,
+            name=row.name,
+            amount=row.amount,
+            start=row.start_at,
+            end=row.end_at,
+            products=tuple(row.products),
+            priority=row.priority,
+            cost_basis=row.cost_basis,
+        )
+        lots.setdefault(row.contract_id, []).append(lot)
+    periods: dict[str, list[RecordedPeriod]] = {}
+    for row in _rows(connection, sa.select(s.contract_period).order_by(s.contract_period.c.start_at)):
+        recorded = RecordedPeriod(Period(row.start_at, row.end_at), row.state, row.cutoff_batch_id)
+        periods.setdefault(row.contract_id, []).append(recorded)
+    marks: dict[str, set[int]] = {}
+    for row in _rows(connection, sa.select(s.usage_dirty.c.contract_id, s.usage_dirty.c.batch_id)):
+        marks.setdefault(row.contract_id, set()).add(row.batch_id)
+    zones = {row.entity_id: row.time_zone for row in _rows(connection, sa.select(s.entity))}
+    return {
+        row.contract_id: Contract(
+            contract_id=row.contract_id,
+            customer_id=row.customer_id,
+            entity_id=row.entity_id,
+            currency=row.currency,
+            time_zone=row.time_zone,
+            entity_zone=zones[row.entity_id],
+            start_at=row.start_at,
+            end_at=row.end_at,
+            problem=row.problem,
+            accrued_at=row.accrued_at,
+            terms=tuple(terms.get(row.contract_id, ())),
+            digests=tuple(digests.get(row.contract_id, ())),
+            lots=tuple(lots.get(row.contract_id, ())),
+            periods=tuple(periods.get(row.contract_id, ())),
+            marks=frozenset(marks.get(row.contract_id, ())),
+        )
+        for row in _rows(connection, sa.select(s.contract).order_by(s.contract.c.contract_id))
+    }

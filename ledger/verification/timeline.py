@@ -1,0 +1,57 @@
+"""Where a moment of usage falls in a contract: its recorded periods, cut into intervals as rating wants them."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ledger.verification.raw import Contract, RecordedPeriod
+from pricing.calendar import Period
+from pricing.rating import slice_cuts
+from pricing.segments import intervals_between, terms_in_force
+from pricing.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A part of a recorded period in which the metrics that the contract prices stay the same."""
+
+    recorded: RecordedPeriod
+    period: Period
+    metrics: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The intervals of all recorded periods of a contract in order of time."""
+
+    contract: Contract
+    starts: tuple[datetime, ...]
+    intervals: tuple[Interval, ...]
+
+    def find(self, moment: datetime) -> Interval | None:
+        """Return the interval that contains a moment; None outside the recorded periods."""
+        position = bisect_right(self.starts, moment) - 1
+        if position < 0 or moment not in self.intervals[position].period:
+            return None
+        return self.intervals[position]
+
+
+def timeline_of(contract: Contract) -> Timeline:
+    """Cut the recorded periods of a contract."""
+    intervals = tuple(
+        Interval(recorded, period, priced_metrics(contract.terms, period.start))
+        for recorded in contract.periods
+        for period in intervals_between(
+            slice_cuts(contract.terms, contract.lots, recorded.period, contract.entity_zone)
+        )
+    )
+    return Timeline(contract, tuple(interval.period.start for interval in intervals), intervals)
+
+
+def priced_metrics(terms: Sequence[Terms], moment: datetime) -> frozenset[str]:
+    """Return the metrics that the terms in force at a moment have a price for."""
+    in_force = terms_in_force(terms, moment)
+    if in_force is None:
+        return frozenset()
+    return frozenset(product.metric_id for product in in_force.prices if product.metric_id is not None)

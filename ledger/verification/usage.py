@@ -1,0 +1,330 @@
+"""Usage: every event is read once, and what keys, batches, rollups, status and rating must say follows from it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from ledger.intake.events import PropertyValue, UsageEvent, key_hash, payload_hash
+from ledger.intake.status import UsageStatus
+from ledger.verification.check import (
+    Check,
+    Differences,
+    Key,
+    add_to,
+    compare_counts,
+    compare_quantities,
+)
+from ledger.verification.raw import Records, Row
+from ledger.verification.timeline import Timeline
+from pricing.money import EXACT, ZERO
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+RATED = "rated"
+HOUR = 60
+
+
+class Place(NamedTuple):
+    """Where usage counts: an interval of a contract, and a metric."""
+
+    contract_id: str
+    interval_start: datetime
+    metric_id: str
+
+
+@dataclass(slots=True)
+class Usage:
+    """What all events add up to.
+
+    `readings` hold what the books must contain; `waiting` what batches brought that are not accrued yet. `became`
+    counts the events by what became of them: rated, or unmatched for a reason.
+    """
+
+    keys: int = 0
+    events: int = 0
+    sound_payloads: int = 0
+    key_differences: Differences = field(default_factory=Differences)
+    payload_differences: Differences = field(default_factory=Differences)
+    customers: Counter[Key] = field(default_factory=Counter)
+    known_customers: Counter[Key] = field(default_factory=Counter)
+    by_batch: Counter[Key] = field(default_factory=Counter)
+    by_source: Counter[Key] = field(default_factory=Counter)
+    rollup_events: Counter[Key] = field(default_factory=Counter)
+    rollup_quantities: dict[Key, Decimal] = field(default_factory=dict)
+    became: Counter[Key] = field(default_factory=Counter)
+    unpriced: Differences = field(default_factory=Differences)
+    readings: dict[Place, Decimal] = field(default_factory=dict)
+    waiting: dict[Place, Decimal] = field(default_factory=dict)
+
+
+def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterator[Row], *, keys: int) -> Usage:
+    """Read the events and add them up."""
+    usage = Usage(keys=keys)
+    metrics: dict[str, list[Row]] = {}
+    for metric in records.metrics:
+        metrics.setdefault(metric.event_type, []).append(metric)
+    by_customer: dict[str, list[Timeline]] = {}
+    for timeline in timelines:
+        by_customer.setdefault(timeline.contract.customer_id, []).append(timeline)
+    for row in events:
+        if row.key_hash is None:
+            usage.key_differences.add(f"key {row.known_hash} of {row.known_ts.isoformat()} has no event")
+            continue
+        properties = _properties(row.properties)
+        own = by_customer.get(row.customer_id, [])
+        counted = metrics.get(row.type, [])
+        _count_event(usage, records, row, properties)
+        became = _outcome(records, row, own, is_counted=bool(counted))
+        usage.became[became,] += 1
+        if became == RATED and not _has_price(row, own, {metric.metric_id for metric in counted}):
+            usage.unpriced.add(f"{_name(row)} is in an invoiced period, and no contract bills it there")
+        for metric in counted if row.customer_id is not None else ():
+            quantity = _quantity(metric, properties)
+            if quantity is not None:
+                _add_to_rollup(usage, records, row, metric, properties=properties, quantity=quantity)
+                _add_to_readings(usage, row, own, metric.metric_id, quantity)
+    return usage
+
+
+def check_usage(records: Records, usage: Usage, status: UsageStatus) -> tuple[Check, ...]:
+    """Compare what the events add up to with keys, batches, rollups and the intake's own account."""
+    return (
+        Check(
+            "each event has one key",
+            "events",
+            str(usage.events),
+            "keys",
+            str(usage.keys),
+            usage.events == usage.keys and not usage.key_differences.number,
+            usage.key_differences.text or ("" if usage.events == usage.keys else "events share a key"),
+        ),
+        Check(
+            "events are as they were sent",
+            "events",
+            str(usage.events),
+            "with the digest of their key",
+            str(usage.sound_payloads),
+            not usage.payload_differences.number,
+            usage.payload_differences.text,
+        ),
+        compare_counts(
+            "events belong to who has their alias", "by alias", usage.known_customers, "by event", usage.customers
+        ),
+        compare_counts(
+            "rollups count the events",
+            "raw events",
+            usage.rollup_events,
+            "rollups",
+            {_rollup_key(row): row.events for row in records.rollups},
+        ),
+        compare_quantities(
+            "rollups hold the quantities",
+            "raw events",
+            usage.rollup_quantities,
+            "rollups",
+            {_rollup_key(row): row.quantity for row in records.rollups},
+        ),
+        *_check_outcomes(records, usage),
+        *_check_what_became(records, usage, status),
+    )
+
+
+# --- one event ----------------------------------------------------------------------------------------------------
+
+
+def _properties(text: str) -> dict[str, PropertyValue]:
+    """Read properties as intake keeps them: numbers exact and without trailing zeros."""
+    decoded: dict[str, PropertyValue] = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    return {
+        name: (EXACT.normalize(value) or ZERO) if isinstance(value, Decimal) else value
+        for name, value in decoded.items()
+    }
+
+
+def _count_event(usage: Usage, records: Records, row: Row, properties: Mapping[str, PropertyValue]) -> None:
+    name = _name(row)
+    usage.events += 1
+    if row.known_hash is None:
+        usage.key_differences.add(f"{name} has no key")
+    elif key_hash(row.source, row.key) != row.key_hash:
+        usage.key_differences.add(f"{name} stands under the key {row.key_hash} of another")
+    elif row.known_ts != row.ts:
+        usage.key_differences.add(f"{name} has a key of {row.known_ts.isoformat()}")
+    event = UsageEvent(row.source, row.key, row.customer_alias, row.type, row.ts.astimezone(UTC), properties)
+    if row.known_hash is None or payload_hash(event) == row.known_payload:
+        usage.sound_payloads += 1
+    else:
+        usage.payload_differences.add(f"{name} does not have the content that was accepted")
+    customer_id = records.aliases.get(row.customer_alias)
+    usage.customers[(row.customer_alias, str(row.customer_id))] += 1
+    usage.known_customers[(row.customer_alias, str(customer_id))] += 1
+    usage.by_batch["accepted", f"batch {row.batch_id}"] += 1
+    usage.by_source["accepted", row.source, _hour(row.received_at)] += 1
+
+
+def _outcome(records: Records, row: Row, timelines: Sequence[Timeline], *, is_counted: bool) -> str:
+    """Return what became of an event: `rated`, or the first reason why not."""
+    if row.customer_alias not in records.aliases:
+        return "unknown_customer"
+    if not is_counted:
+        return "no_metric"
+    covering = [timeline for timeline in timelines if timeline.contract.covers(row.ts)]
+    if not covering:
+        return "no_contract"
+    return "period_invoiced" if all(_is_late(timeline, row) for timeline in covering) else RATED
+
+
+def _is_late(timeline: Timeline, row: Row) -> bool:
+    found = timeline.find(row.ts)
+    cutoff = None if found is None else found.recorded.cutoff
+    return cutoff is not None and row.batch_id > cutoff
+
+
+def _has_price(row: Row, timelines: Sequence[Timeline], metrics: set[str]) -> bool:
+    """Say whether a contract bills an event, or may still: an open period without the price is refused by rating."""
+    for timeline in timelines:
+        if not timeline.contract.covers(row.ts) or _is_late(timeline, row):
+            continue
+        found = timeline.find(row.ts)
+        if found is None or found.recorded.state == "open" or metrics & found.metrics:
+            return True
+    return False
+
+
+def _name(row: Row) -> str:
+    return f"event {row.source} {row.key} of {_moment(row.ts)}"
+
+
+def _quantity(metric: Row, properties: Mapping[str, PropertyValue]) -> Decimal | None:
+    """Return what an event adds to a metric; None when it lacks the number that is summed."""
+    if metric.aggregation == "count":
+        return Decimal(1)
+    value = properties.get(metric.property)
+    return value if isinstance(value, Decimal) else None
+
+
+def _add_to_rollup(
+    usage: Usage,
+    records: Records,
+    row: Row,
+    metric: Row,
+    *,
+    properties: Mapping[str, PropertyValue],
+    quantity: Decimal,
+) -> None:
+    width = timedelta(minutes=records.bucket_minutes.get(row.customer_id, HOUR))
+    bucket = EPOCH + (row.ts - EPOCH) // width * width
+    groups = {name: properties[name] for name in metric.group_keys if name in properties}
+    key = (row.customer_id, metric.metric_id, _group_text(groups), _moment(bucket))
+    usage.rollup_events[key] += 1
+    add_to(usage.rollup_quantities, key, quantity)
+
+
+def _add_to_readings(usage: Usage, row: Row, timelines: Sequence[Timeline], metric_id: str, quantity: Decimal) -> None:
+    for timeline in timelines:
+        found = timeline.find(row.ts)
+        if found is None or _is_late(timeline, row):
+            continue
+        waits = found.recorded.state == "open" and row.batch_id in timeline.contract.marks
+        readings = usage.waiting if waits else usage.readings
+        place = Place(timeline.contract.contract_id, found.period.start, metric_id)
+        readings[place] = EXACT.add(readings.get(place, ZERO), quantity)
+
+
+def _group_text(groups: Mapping[str, PropertyValue]) -> str:
+    """Write group values so that equal ones, and only those, have the same text: 1 and "1" differ, 1 and 1.0 do not."""
+    texts = {
+        name: format(value, "f") if isinstance(value, Decimal) else json.dumps(value) for name, value in groups.items()
+    }
+    return "{" + ", ".join(f"{name}: {texts[name]}" for name in sorted(texts)) + "}"
+
+
+def _hour(moment: datetime) -> str:
+    return _moment(moment.replace(minute=0, second=0, microsecond=0))
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+# --- what is compared ---------------------------------------------------------------------------------------------
+
+
+def _rollup_key(row: Row) -> Key:
+    return row.customer_id, row.metric_id, _group_text(_properties(row.groups)), _moment(row.bucket_start)
+
+
+def _check_outcomes(records: Records, usage: Usage) -> Iterator[Check]:
+    names = ("accepted", "duplicate", "conflict", "rejected")
+    batches: Counter[Key] = Counter({(name,): sum(getattr(row, name) for row in records.batches) for name in names})
+    sources: Counter[Key] = Counter({(name,): sum(getattr(row, name) for row in records.outcomes) for name in names})
+    yield compare_counts(
+        "received = accepted + duplicate + conflict + rejected", "batches", batches, "sources", sources
+    )
+    kept = ("accepted", "rejected")
+    told: dict[Key, int] = {
+        (name, f"batch {row.batch_id}"): getattr(row, name) for name in kept for row in records.batches
+    }
+    stored = Counter(usage.by_batch)
+    stored.update(("rejected", f"batch {row.batch_id}") for row in records.rejections)
+    yield compare_counts("batches hold what was stored", "accepted and rejected", told, "events and refusals", stored)
+    told = {(n, row.source, _hour(row.received_hour)): getattr(row, n) for n in kept for row in records.outcomes}
+    stored = Counter(usage.by_source)
+    stored.update(("rejected", row.source or "", _hour(row.received_at)) for row in records.rejections)
+    yield compare_counts("sources hold what was stored", "accepted and rejected", told, "events and refusals", stored)
+    yield _check_conflicts(records)
+
+
+def _check_conflicts(records: Records) -> Check:
+    """Compare the conflicts answered with those kept: one that is sent again is kept once, so these may be fewer."""
+    answered = Counter({row.batch_id: row.conflict for row in records.batches})
+    kept = Counter(row.batch_id for row in records.conflicts)
+    differences = Differences()
+    for batch_id in sorted(kept):
+        if kept[batch_id] > answered[batch_id]:
+            differences.add(f"batch {batch_id}: {answered[batch_id]} answered, {kept[batch_id]} kept")
+    if answered.total() and not kept:
+        differences.add("conflicts were answered, and none is kept")
+    return Check(
+        "conflicts are kept for a person",
+        "answered, at least",
+        str(answered.total()),
+        "kept",
+        str(kept.total()),
+        not differences.number,
+        differences.text,
+    )
+
+
+def _check_what_became(records: Records, usage: Usage, status: UsageStatus) -> Iterator[Check]:
+    accepted = sum(row.accepted for row in records.outcomes)
+    rated = usage.became[RATED,]
+    unmatched = usage.became.total() - rated
+    yield Check(
+        "accepted = rated + unmatched",
+        "accepted",
+        str(accepted),
+        "rated + unmatched",
+        f"{rated} + {unmatched}",
+        accepted == rated + unmatched,
+        ""
+        if accepted == rated + unmatched
+        else f"{accepted - rated - unmatched} accepted events are not accounted for",
+    )
+    yield Check(
+        "rated usage has a price",
+        "rated",
+        str(rated),
+        "billed, or in an open period",
+        str(rated - usage.unpriced.number),
+        not usage.unpriced.number,
+        usage.unpriced.text,
+    )
+    said: dict[Key, int] = {
+        (RATED,): status.matched,
+        **{(reason,): number for reason, number in status.unmatched.items()},
+    }
+    yield compare_counts("usage status tells what became of events", "recomputed", usage.became, "status", said)
