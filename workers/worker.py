@@ -24,6 +24,7 @@ from activities.settings import Settings
 from activities.stripe_api import stripe_client
 from activities.usage import UsageActivities
 from ledger.database import create_engine
+from workers.heartbeats import Heartbeats
 from workflows.close_run import CloseRunWorkflow
 from workflows.collection import CollectionWorkflow
 from workflows.contract import ContractWorkflow
@@ -39,6 +40,8 @@ PAYMENTS_THREADS = 8
 STRIPE_CALLS_PER_SECOND = 20.0
 """Stripe allows 25 in test mode and 100 in live mode; the server holds the limit over all workers."""
 GRACEFUL_SHUTDOWN = timedelta(seconds=30)
+STICKY = timedelta(seconds=2)
+"""How long a contract's next step waits for the worker that has it cached, which may have been killed."""
 DEPLOYMENT = "meterbook"
 
 _SANDBOX = SandboxedWorkflowRunner(
@@ -93,6 +96,7 @@ def build_workers(
             workflows=WORKFLOWS,
             workflow_runner=_SANDBOX,
             max_cached_workflows=max_cached_workflows,
+            sticky_queue_schedule_to_start_timeout=STICKY,
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
             deployment_config=_deployment(),
         ),
@@ -102,6 +106,7 @@ def build_workers(
             activities=ledger_activities(engine),
             activity_executor=ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix=LEDGER_QUEUE),
             max_concurrent_activities=LEDGER_THREADS,
+            interceptors=[Heartbeats()],
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         ),
         PAYMENTS_QUEUE: lambda: _payments_worker(client, engine, stripe_connection),
@@ -157,6 +162,7 @@ def _payments_worker(client: Client, engine: sa.Engine, connection: stripe.Strip
         activities=stripe_activities(engine, connection),
         activity_executor=ThreadPoolExecutor(PAYMENTS_THREADS, thread_name_prefix=PAYMENTS_QUEUE),
         max_concurrent_activities=PAYMENTS_THREADS,
+        interceptors=[Heartbeats()],
         max_task_queue_activities_per_second=STRIPE_CALLS_PER_SECOND,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
     )

@@ -28,12 +28,17 @@ NEVER_RETRIED = [
 the next try finds the first open day where it has moved to. An unknown outcome at Stripe is asked about instead."""
 
 
+SIGN_OF_LIFE = timedelta(seconds=8)
+"""An activity that reports nothing for so long has lost its worker, and is tried again."""
+
+
 class ActivityOptions(TypedDict):
     """The options of one kind of activity call, to be passed on as keywords."""
 
     task_queue: str
     start_to_close_timeout: timedelta
     schedule_to_close_timeout: timedelta | None
+    heartbeat_timeout: timedelta | None
     retry_policy: RetryPolicy
 
 
@@ -48,6 +53,7 @@ LEDGER: ActivityOptions = {
     "task_queue": LEDGER_QUEUE,
     "start_to_close_timeout": timedelta(minutes=2),
     "schedule_to_close_timeout": None,
+    "heartbeat_timeout": SIGN_OF_LIFE,
     "retry_policy": _PATIENT,
 }
 """One database transaction, safe to run twice: tried until it is through."""
@@ -64,6 +70,7 @@ STRIPE_WRITE: ActivityOptions = {
     "task_queue": PAYMENTS_QUEUE,
     "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": timedelta(hours=20),  # Stripe forgets an idempotency key after 24 hours
+    "heartbeat_timeout": SIGN_OF_LIFE,
     "retry_policy": _PATIENT,
 }
 """A call that Stripe executes once per idempotency key: repeated with the same key and the same parameters."""
@@ -72,6 +79,7 @@ STRIPE_CHARGE: ActivityOptions = {
     "task_queue": PAYMENTS_QUEUE,
     "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": None,
+    "heartbeat_timeout": None,  # a call that hangs is given its whole time, since nobody may try it again
     "retry_policy": RetryPolicy(maximum_attempts=1),
 }
 """The call that moves money: one try. What became of it is then asked, never tried again."""
@@ -80,6 +88,7 @@ STRIPE_READ: ActivityOptions = {
     "task_queue": PAYMENTS_QUEUE,
     "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": None,
+    "heartbeat_timeout": SIGN_OF_LIFE,
     "retry_policy": _PATIENT,
 }
 """A question to Stripe: asked until it is answered."""

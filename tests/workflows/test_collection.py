@@ -65,7 +65,7 @@ async def test_a_declined_card_is_charged_again_by_the_contract_s_schedule(
     assert (found.declines, found.last_decline) == (1, "insufficient_funds")
     assert attempts(engine) == ["declined", "succeeded"]
     assert len(simulator.succeeded_charges()) == 1
-    assert len(simulator.objects()["payment_intents"]) == 1
+    assert len(simulator.objects()["payment_intent"]) == 1
 
 
 async def test_an_invoice_is_uncollectible_when_the_schedule_is_used_up(
@@ -117,7 +117,7 @@ async def test_a_lost_answer_to_any_other_call_makes_nothing_twice(
         await starting.start_contract(temporal, "acme-1")
         await collected(temporal, "paid")
     objects = simulator.objects()
-    assert (len(objects["customers"]), len(objects["payment_intents"])) == (1, 1)
+    assert (len(objects["customer"]), len(objects["payment_intent"])) == (1, 1)
     assert len(simulator.succeeded_charges()) == 1
 
 
