@@ -1,0 +1,61 @@
+"""`meterbook customer`: who buys."""
+
+from typing import Annotated
+
+import typer
+
+from admin.commands.options import AsJson, InputFile, read_text
+from admin.connections import books
+from admin.party_files import read_customers
+from admin.screen import say, say_json, show_facts, show_table
+from ledger import customers
+
+application = typer.Typer()
+
+CustomerId = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer's id.")]
+
+
+@application.command(epilog="Example: meterbook customer create customers.yaml")
+def create(file: InputFile) -> None:
+    """Record the customers of a YAML file (all or none), and count the usage that came in under their names before."""
+    read = read_customers(read_text(file), name=str(file))
+    with books() as connection:
+        outcomes = [(customer, customers.create_customer(connection, customer)) for customer in read]
+    for customer, outcome in outcomes:
+        done = "is created" if outcome == "created" else "exists already, with the same content"
+        say(f"customer {customer.customer_id} {done}; its usage arrives as {', '.join(customer.aliases)}")
+
+
+@application.command("list", epilog="Example: meterbook customer list --json")
+def list_(*, as_json: AsJson = False) -> None:
+    """List all customers."""
+    with books() as connection:
+        found = customers.list_customers(connection)
+    if as_json:
+        say_json(found)
+        return
+    show_table(
+        ("customer", "name", "email", "aliases", "at Stripe"),
+        [(c.customer_id, c.name, c.email or "-", ", ".join(c.aliases), c.stripe_customer_id or "-") for c in found],
+        empty="no customer is recorded yet; create one with `meterbook customer create FILE`",
+    )
+
+
+@application.command(epilog="Example: meterbook customer show acme")
+def show(customer_id: CustomerId, *, as_json: AsJson = False) -> None:
+    """Show one customer."""
+    with books() as connection:
+        customer = customers.get_customer(connection, customer_id)
+    if as_json:
+        say_json(customer)
+        return
+    show_facts(
+        [
+            ("customer", customer.customer_id),
+            ("name", customer.name),
+            ("email", customer.email or "-"),
+            ("aliases", ", ".join(customer.aliases)),
+            ("at Stripe", customer.stripe_customer_id or "not known there yet"),
+            ("payment method", customer.payment_method or "-"),
+        ]
+    )

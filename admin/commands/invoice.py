@@ -1,0 +1,77 @@
+"""`meterbook invoice`: drafts, reviews and final invoices."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from admin import durable
+from admin.commands.options import AsJson, By, InvoiceId, OfContract, OfCustomer, OfEntity
+from admin.connections import books
+from admin.invoice_screen import show_invoice
+from admin.plain import plain
+from admin.screen import moment, money, say, say_json, show_table
+from ledger import invoices, payments
+
+application = typer.Typer()
+
+State = Literal["draft", "in_review", "approved", "finalised", "paid", "uncollectible"]
+OfState = Annotated[State | None, typer.Option("--state", help="Only in this state.")]
+
+
+@application.command("list", epilog="Example: meterbook invoice list --entity nordlicht --state in_review")
+def list_(
+    *,
+    entity: OfEntity = None,
+    customer: OfCustomer = None,
+    contract: OfContract = None,
+    state: OfState = None,
+    as_json: AsJson = False,
+) -> None:
+    """List invoices in the order of their periods."""
+    with books() as connection:
+        found = invoices.list_invoices(
+            connection, contract_id=contract, customer_id=customer, entity_id=entity, state=state
+        )
+    if as_json:
+        say_json(found)
+        return
+    show_table(
+        ("invoice", "number", "customer", "state", "total", "currency", "issued", "due", "review"),
+        [
+            (i.invoice_id, i.number or "-", i.customer_id, i.state, money(i.total, i.currency), i.currency,
+             str(i.issue_date or "-"), str(i.due_date or "-"), ", ".join(flag.name for flag in i.flags) or "-")
+            for i in found
+        ],
+        right=("total",),
+        empty="no invoice matches",
+    )  # fmt: skip
+
+
+@application.command(epilog="Example: meterbook invoice show acme-payg.2026-10-01")
+def show(invoice_id: InvoiceId, *, as_json: AsJson = False) -> None:
+    """Show an invoice with every line, its arithmetic step by step, and its collection."""
+    with books() as connection:
+        invoice = invoices.get_invoice(connection, invoice_id)
+        collection = payments.collection_state(connection, invoice_id)
+        paid = payments.list_payments(connection, invoice_id=invoice_id)
+    if as_json:
+        content = plain(invoice)
+        more = {"open_amount": collection.open_amount, "attempts": collection.attempts, "payments": paid}
+        say_json({**content, **more} if isinstance(content, dict) else content)
+        return
+    show_invoice(invoice, collection, paid)
+
+
+@application.command(epilog="Example: meterbook invoice approve acme-payg.2026-10-01 --by finance")
+def approve(invoice_id: InvoiceId, *, by: By) -> None:
+    """Approve an invoice that waits for review, so that it is finalised and collected."""
+    with books() as connection:
+        invoice = invoices.get_invoice(connection, invoice_id)
+    if invoice.approved_by is not None:
+        say(
+            f"invoice {invoice_id} was approved already, by {invoice.approved_by} at {moment(invoice.approved_at)}; "
+            f"it is {invoice.state}, nothing was changed"
+        )
+        raise typer.Exit(1)
+    approved = durable.approve_invoice(invoice_id, by=by)
+    say(f"invoice {invoice_id} is approved by {approved.by}; it is being finalised")

@@ -1,0 +1,169 @@
+"""`meterbook usage`: events on their way in, and what became of them."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from admin import durable
+from admin.commands.options import AsJson, ContractId, InputFile, Limit
+from admin.connections import books, database_engine, settings
+from admin.logs import configure_logs
+from admin.plain import plain
+from admin.screen import moment, note, say, say_json, seconds, show_facts, show_table
+from admin.usage_sending import Progress as SendingProgress
+from admin.usage_sending import Sent, send_file, signal_file
+from ledger import schema
+from ledger.intake.events import MAX_BATCH_EVENTS
+from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usage_status
+
+application = typer.Typer()
+
+REASONS = {
+    "unknown_customer": "no customer has the name they came under; create it with that alias",
+    "no_metric": "no metric counts their type; create one",
+    "no_contract": "no contract covers their time; start one",
+    "period_invoiced": "their period is invoiced already",
+}
+"""Why accepted events are not on any balance, and the remedy."""
+BLOCK = 1024 * 1024
+
+BatchSize = Annotated[int, typer.Option(min=1, max=MAX_BATCH_EVENTS, help="Events in one transaction.")]
+
+
+@application.command(epilog="Example: meterbook usage send events.jsonl")
+def send(file: InputFile, *, batch_size: BatchSize = 5000, as_json: AsJson = False) -> None:
+    """Take in a CSV or JSONL file, straight into the database; sending it again is safe.
+
+    Every event gets its own answer: a bad one never stops its neighbours. Temporal may be away: balances follow later.
+    """
+    configure_logs(level=logging.ERROR)  # that Temporal is away is told below, once
+    engine = database_engine(settings(), pool_size=1)
+    try:
+        with _progress("sending", file) as advance:
+            sent = durable.run(
+                lambda connection: send_file(file, engine, batch_size=batch_size, durable=connection, progress=advance)
+            )
+    finally:
+        engine.dispose()
+    if as_json:
+        say_json(sent)
+    else:
+        _show_sent(sent)
+    if sent.temporal_away is not None:
+        note(f"the usage is taken in; balances follow when Temporal is back ({sent.temporal_away})")
+
+
+@application.command(epilog="Example: meterbook usage signal acme-payg events.jsonl")
+def signal(contract_id: ContractId, file: InputFile) -> None:
+    """Send a small file as signals into a contract's workflow, for callers who reach only Temporal.
+
+    What is wrong with an event shows afterwards in `meterbook usage status`.
+    """
+    with _progress("signalling", file) as advance:
+        count = durable.run(lambda connection: signal_file(file, contract_id, durable=connection, progress=advance))
+    say(f"{count} events are signalled to contract {contract_id}; `meterbook usage status` tells what became of them")
+
+
+@application.command(epilog="Example: meterbook usage status --json")
+def status(*, limit: Limit = 10, as_json: AsJson = False) -> None:
+    """Show what became of all usage: accepted = rated + unmatched; and the delay to the balance."""
+    with books() as connection:
+        found = usage_status(connection)
+        waiting = _waiting(connection)
+        conflicts = list_conflicts(connection, limit=limit)
+        rejected = list_rejected(connection, limit=limit)
+    if as_json:
+        say_json(
+            {
+                "received": found.received,
+                **{outcome: getattr(found, outcome) for outcome in ("accepted", "duplicate", "conflict", "rejected")},
+                "matched": found.matched,
+                "unmatched": {**dict.fromkeys(REASONS, 0), **found.unmatched},
+                "waiting": waiting,
+                "delay_seconds": {"p50": _rounded(found.delay_p50_seconds), "p99": _rounded(found.delay_p99_seconds)},
+                "hours": plain(found.hours),
+                "latest_conflicts": plain(conflicts),
+                "latest_rejected": plain(rejected),
+            }
+        )
+        return
+    _show_status(found, waiting)
+    if conflicts:
+        show_table(
+            ("source", "key", "received"), [(c.source, c.key, moment(c.received_at)) for c in conflicts],
+            title="latest conflicts: the key came before with other content; the first content counts",
+        )  # fmt: skip
+    if rejected:
+        show_table(
+            ("source", "key", "field", "value", "reason"),
+            [(r.source or "-", r.key or "-", r.field, r.value, r.reason) for r in rejected],
+            title="latest rejected",
+        )
+
+
+def _show_sent(sent: Sent) -> None:
+    total = sent.accepted + sent.duplicate + sent.conflict + sent.rejected
+    say(
+        f"{total} events answered: {sent.accepted} accepted, {sent.duplicate} duplicate, {sent.conflict} in conflict, "
+        f"{sent.rejected} rejected"
+    )
+    if sent.refused:
+        show_table(
+            ("event", "outcome", "source", "key", "field", "value", "reason"),
+            [
+                (str(r.index + 1), r.outcome, r.source or "-", r.key or "-", r.field or "-", r.value or "-",
+                 r.reason or "the key came before with other content")
+                for r in sent.refused
+            ],
+            title=f"the first {len(sent.refused)} that do not count (`meterbook usage status` shows the latest)",
+        )  # fmt: skip
+
+
+def _show_status(found: UsageStatus, waiting: int) -> None:
+    facts = [
+        ("received", str(found.received)),
+        ("accepted", str(found.accepted)),
+        ("  rated", str(found.matched)),
+        *((f"  {reason}", f"{found.unmatched[reason]}: {REASONS[reason]}") for reason in found.unmatched),
+        ("duplicate", str(found.duplicate)),
+        ("conflict", str(found.conflict)),
+        ("rejected", str(found.rejected)),
+        ("event to balance", f"p50 {seconds(found.delay_p50_seconds)}, p99 {seconds(found.delay_p99_seconds)}"),
+        ("waiting", f"{waiting} contracts have usage that is not in their balance yet"),
+    ]
+    show_facts(facts)
+
+
+def _waiting(connection: sa.Connection) -> int:
+    """Return how many contracts have marks that no accrual took yet."""
+    count = sa.select(sa.func.count(sa.distinct(schema.usage_dirty.c.contract_id)))
+    return connection.execute(count).scalar_one()
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)
+
+
+@contextmanager
+def _progress(doing: str, file: Path) -> Iterator[SendingProgress]:
+    """Show a bar on standard error while a file is sent."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(f"{doing} {file.name}", total=_lines(file))
+        yield lambda count: bar.advance(task, count)
+
+
+def _lines(file: Path) -> int:
+    with file.open("rb") as content:
+        return sum(block.count(b"\n") for block in iter(lambda: content.read(BLOCK), b""))

@@ -1,0 +1,100 @@
+"""How the API answers: JSON with decimals as text, and problems in one form (RFC 9457)."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from admin.errors import AwayError
+from admin.http.parts import UnauthorisedError
+from admin.plain import json_text
+from ledger.errors import ConflictError, InvalidError, MeterbookError, NotFoundError, StateError
+
+RETRY_AFTER_SECONDS = 2
+UTF_8 = "application/json; charset=utf-8"
+
+STATUS_OF_REFUSAL: dict[type[MeterbookError], HTTPStatus] = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    StateError: HTTPStatus.CONFLICT,
+    InvalidError: HTTPStatus.BAD_REQUEST,
+}
+
+
+class TooLargeError(InvalidError):
+    """The body of a request is larger than it may be."""
+
+
+class UnsupportedError(InvalidError):
+    """The body of a request has another type than those that are read here."""
+
+
+class Problem(BaseModel):
+    """Why a request was not carried out; `detail` is a sentence with the remedy."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = Field(examples=["Unauthorized"])
+    status: int = Field(examples=[401])
+    detail: str = Field(examples=["this needs an API key; send the header `Authorization: Bearer mbk_...`"])
+
+
+def json_answer(value: object, *, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Answer with a value as JSON."""
+    return Response(json_text(value), status_code=status, media_type=UTF_8)
+
+
+def problem_answer(status: int, detail: str, **headers: str) -> Response:
+    """Answer with a problem."""
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(problem.model_dump_json(), status, named, media_type="application/problem+json")
+
+
+def answer_refusals(application: FastAPI) -> None:
+    """Let every expected refusal be answered as a problem with the status that fits it."""
+
+    def unauthorised(_: Request, error: Exception) -> Response:
+        return problem_answer(HTTPStatus.UNAUTHORIZED, str(error), www_authenticate="Bearer")
+
+    def refused(_: Request, error: Exception) -> Response:
+        return problem_answer(_status(error), str(error))
+
+    def away(_: Request, error: Exception) -> Response:
+        what = "Temporal" if isinstance(error, AwayError) else "the database"
+        return problem_answer(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"{what} does not answer now; nothing of this request is recorded, send it again",
+            retry_after=str(RETRY_AFTER_SECONDS),
+        )
+
+    def invalid(_: Request, error: Exception) -> Response:
+        problems = error.errors() if isinstance(error, RequestValidationError) else ()
+        named = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems)
+        return problem_answer(HTTPStatus.UNPROCESSABLE_ENTITY, named)
+
+    def other(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+        detail = error.detail if isinstance(error, HTTPException) else "the request failed"
+        return problem_answer(status, f"{detail}; see /docs for what there is")
+
+    application.add_exception_handler(UnauthorisedError, unauthorised)
+    application.add_exception_handler(MeterbookError, refused)
+    application.add_exception_handler(RequestValidationError, invalid)
+    application.add_exception_handler(HTTPException, other)
+    for kind in (AwayError, OperationalError, InterfaceError, PoolTimeoutError):
+        application.add_exception_handler(kind, away)
+
+
+def _status(error: Exception) -> HTTPStatus:
+    if isinstance(error, TooLargeError):
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    if isinstance(error, UnsupportedError):
+        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    return next(
+        (status for kind, status in STATUS_OF_REFUSAL.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST
+    )

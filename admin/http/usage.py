@@ -1,0 +1,153 @@
+"""`POST /v1/usage`: events in, each with its own answer."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+
+from admin.http.answers import Problem, TooLargeError, UnsupportedError, json_answer
+from admin.http.parts import Parts, PartsOf, bearer_of_key
+from ledger.intake.events import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, ParsedBatch, parse_json, parse_ndjson
+from ledger.intake.store import BatchResult, EventResult, take_in
+
+JSON = "application/json"
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+EVENT: dict[str, Any] = {
+    "source": "gateway-eu-1",
+    "key": "req-8c1f",
+    "customer": "acme",
+    "type": "llm.request",
+    "timestamp": "2026-10-05T12:30:00Z",
+    "properties": {"model": "large", "input_tokens": 1250, "output_tokens": 310},
+}
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["source", "key", "customer", "type", "timestamp"],
+    "properties": {
+        "source": {"type": "string", "description": "Who reports; with `key` it identifies the event for ever."},
+        "key": {"type": "string", "description": "The event's own id at its source."},
+        "customer": {"type": "string", "description": "The customer, by one of its aliases."},
+        "type": {"type": "string", "description": "What happened; metrics count by it."},
+        "timestamp": {"type": "string", "format": "date-time", "description": "When, with its offset from UTC."},
+        "properties": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "boolean"}]},
+            "description": "Its numbers and names. Numbers are read exactly, as decimals.",
+        },
+    },
+    "example": EVENT,
+}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": {"type": "array", "items": EVENT_SCHEMA}, "example": [EVENT]},
+            NDJSON[0]: {
+                "schema": {"type": "string"},
+                "example": '{"source": "gateway-eu-1", "key": "req-8c1f", ...}\n',
+            },
+        },
+    }
+}
+
+
+class EventAnswer(BaseModel):
+    """What became of one event; `field`, `value` and `reason` are there when it was rejected."""
+
+    index: int
+    outcome: Literal["accepted", "duplicate", "conflict", "rejected"]
+    source: str | None
+    key: str | None
+    field: str | None = Field(examples=["timestamp"])
+    value: str | None = Field(examples=["2026-10-05T12:30:00"])
+    reason: str | None = Field(examples=["has no time zone; write it with one, 2026-10-05T12:30:00Z"])
+
+
+class UsageAnswer(BaseModel):
+    """What became of a batch, counted; `results` lists what was not accepted, or with `detail=all` every event."""
+
+    batch_id: int
+    accepted: int
+    duplicate: int
+    conflict: int
+    rejected: int
+    results: list[EventAnswer]
+
+
+router = APIRouter(tags=["usage"])
+
+Detail = Annotated[
+    Literal["refused", "all"], Query(description="Which events `results` lists: those not accepted, or all.")
+]
+
+
+@router.post(
+    "/v1/usage",
+    summary="Send usage events",
+    openapi_extra=BODY,
+    dependencies=[Depends(bearer_of_key)],
+    responses={
+        200: {"model": UsageAnswer},
+        400: {"model": Problem, "description": "No events at all, or more than 10,000."},
+        401: {"model": Problem, "description": "No API key that works."},
+        413: {"model": Problem, "description": "The body is over 16 MB."},
+        415: {"model": Problem, "description": "The body is neither JSON nor NDJSON."},
+        503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+    },
+)
+async def send_usage(request: Request, parts: PartsOf, detail: Detail = "refused") -> Response:
+    """Take in up to 10,000 events (16 MB) as a JSON array or as NDJSON.
+
+    Each event is answered on its own: `accepted`, `duplicate` (the same again), `conflict` (the same source and key
+    with other content; the first counts) or `rejected` (with field, value and remedy). A bad event never fails its
+    neighbours. The answer comes after the commit: sending a batch again, whole or in part, is always safe.
+    """
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON and kind not in NDJSON:
+        raise UnsupportedError(f"content-type {kind!r} is not read here; send {JSON} or {NDJSON[0]}")
+    body = await read_body(request, MAX_BATCH_BYTES)
+    result = await run_in_threadpool(_take_in, parts, body, is_array=kind == JSON)
+    parts.nudges.add(result.contracts)
+    return await run_in_threadpool(_answer, result, everything=detail == "all")
+
+
+async def read_body(request: Request, largest: int) -> bytes:
+    """Read a body, and stop with `TooLargeError` as soon as it is too large."""
+    too_large = TooLargeError(
+        f"the body is over {largest} bytes; send at most {MAX_BATCH_EVENTS} events and {largest} bytes in one request"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > largest:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > largest:
+            raise too_large
+    return bytes(body)
+
+
+def _take_in(parts: Parts, body: bytes, *, is_array: bool) -> BatchResult:
+    received_at = datetime.now(UTC)
+    parse = parse_json if is_array else parse_ndjson
+    batch: ParsedBatch = parse(body, received_at=received_at)
+    with parts.engine.begin() as connection:
+        return take_in(connection, batch, door="http", received_at=received_at)
+
+
+def _answer(result: BatchResult, *, everything: bool) -> Response:
+    listed: list[EventResult] = [one for one in result.results if everything or one.outcome != "accepted"]
+    return json_answer(
+        {
+            "batch_id": result.batch_id,
+            "accepted": result.accepted,
+            "duplicate": result.duplicate,
+            "conflict": result.conflict,
+            "rejected": result.rejected,
+            "results": listed,
+        }
+    )
