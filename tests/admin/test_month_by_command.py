@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, DeleteNamespaceRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
@@ -43,6 +43,12 @@ async def make_namespace(address: str, name: str) -> None:
     )
 
 
+async def remove_namespace(address: str, name: str) -> None:
+    """Take the namespace away with its schedule, which would go on starting sweeps on a server that tests share."""
+    client = await Client.connect(address)
+    await client.operator_service.delete_namespace(DeleteNamespaceRequest(namespace=name))
+
+
 @pytest.fixture
 def worker(environment: pytest.MonkeyPatch, temporal_address: str, tmp_path: Path) -> Iterator[None]:
     """A worker process in a namespace of the test's own, since the task queues have fixed names."""
@@ -58,6 +64,7 @@ def worker(environment: pytest.MonkeyPatch, temporal_address: str, tmp_path: Pat
         yield
         process.kill()  # nothing that it does matters any more
         process.wait()
+    asyncio.run(remove_namespace(temporal_address, namespace))
 
 
 def wait_for(look: Callable[[], Any], wanted: object) -> None:
