@@ -44,7 +44,7 @@ STICKY = timedelta(seconds=2)
 """How long a contract's next step waits for the worker that has it cached, which may have been killed."""
 DEPLOYMENT = "meterbook"
 
-_SANDBOX = SandboxedWorkflowRunner(
+SANDBOX = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
         "activities", "ledger", "pricing", "workflows.names"
     )
@@ -94,7 +94,7 @@ def build_workers(
             client,
             task_queue=CONTRACTS_QUEUE,
             workflows=WORKFLOWS,
-            workflow_runner=_SANDBOX,
+            workflow_runner=SANDBOX,
             max_cached_workflows=max_cached_workflows,
             sticky_queue_schedule_to_start_timeout=STICKY,
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,

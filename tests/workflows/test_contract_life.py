@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 
 from ledger.invoices import list_invoices
 from tests.simulator import RunningSimulator
@@ -39,7 +39,9 @@ async def test_a_year_of_constant_signals_is_invoiced_to_the_last_token(
         assert (counted.accepted, counted.duplicate, counted.conflict, counted.rejected) == (600, 120, 0, 0)
         assert counted.signals >= 120
         assert counted.runs >= 4
-        workflow = temporal.get_workflow_handle_for(ContractWorkflow.run, contract_workflow_id("acme-1"))
+        workflow: WorkflowHandle[ContractWorkflow, ContractStatus] = temporal.get_workflow_handle_for(
+            ContractWorkflow.run, contract_workflow_id("acme-1")
+        )
         await workflow.signal(ContractWorkflow.close_period, month(0))
         ended = await workflow.result()
         assert ended.state == "ended"
