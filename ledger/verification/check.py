@@ -120,4 +120,4 @@ def _by_currency(figures: Mapping[Key, Decimal]) -> str:
     sums: dict[Key, Decimal] = {}
     for (currency, *_), amount in figures.items():
         add_to(sums, (currency,), amount)
-    return ", ".join(f"{exact_text(amount)} {key[0]}" for key, amount in sorted(sums.items())) or "0"
+    return ", ".join(f"{exact_text(amount)} {key[0]}" for key, amount in sorted(sums.items()) if amount) or "0"

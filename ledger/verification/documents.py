@@ -19,6 +19,21 @@ from pricing.rating import rate_fees
 
 Facts = dict[Key, Hashable]
 
+PROVEN = (
+    ("usage revenue is what was rated", "usage_revenue", "rated"),
+    ("fixed revenue is the fees earned", "fixed_revenue", "rated"),
+    ("deferred revenue is billed and neither drawn nor earned", "deferred_revenue", "invoices less rated"),
+    ("promotional credit is what free lots paid", "promotional_credit", "rated"),
+    ("unbilled receivable is what no issued invoice holds", "unbilled_receivable", "rated less invoices"),
+    ("accounts receivable are the open invoices", "accounts_receivable", "invoices less applications"),
+    ("rounding is what lines were rounded by", "rounding", "exact less rounded"),
+)
+"""Each check of accounts: its name, the code of the accounts, and where the expected figure comes from."""
+
+CREDIT_SIDE = frozenset({"usage_revenue", "fixed_revenue", "deferred_revenue"})
+CASH_CODES = frozenset({"stripe_balance", "bank", "processor_fees", "unapplied_cash"})
+"""Proved by the payments: see `cash`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Documents:
@@ -60,20 +75,20 @@ def check_invoices(records: Records, documents: Documents, rated: Mapping[str, R
 def check_receivables(documents: Documents, rated: Mapping[str, RatedContract], posted: Posted) -> tuple[Check, ...]:
     """Compare the ledger with rating, invoices and applications, account by account."""
     expected = _expected(documents, rated)
-    accounts = (
-        ("usage revenue is what was rated", "usage_revenue", "rated"),
-        ("fixed revenue is the fees earned", "fixed_revenue", "rated"),
-        ("deferred revenue is billed and neither drawn nor earned", "deferred_revenue", "invoices less rated"),
-        ("promotional credit is what free lots paid", "promotional_credit", "rated"),
-        ("unbilled receivable is what no issued invoice holds", "unbilled_receivable", "rated less invoices"),
-        ("accounts receivable are the open invoices", "accounts_receivable", "invoices less applications"),
-        ("rounding is what lines were rounded by", "rounding", "exact less rounded"),
-    )
     checks = []
-    for name, code, label in accounts:
-        wanted = {key: amount for key, amount in expected.items() if key[1] == code}
-        checks.append(compare_amounts(name, label, wanted, "transfers", posted.of(code)))
-    return (*checks, _check_states(documents))
+    for name, code, label in PROVEN:
+        sign = -1 if code in CREDIT_SIDE else 1
+        wanted = {key: sign * amount for key, amount in expected.items() if key[1] == code}
+        found = {key: sign * amount for key, amount in posted.of(code).items()}
+        checks.append(compare_amounts(name, label, wanted, "transfers", found))
+    return (*checks, _check_others(posted), _check_states(documents))
+
+
+def _check_others(posted: Posted) -> Check:
+    """Demand that no account holds anything that none of the checks compares."""
+    codes = {key[1] for key in (*posted.debits, *posted.credits)} - {code for _, code, _ in PROVEN} - CASH_CODES
+    found = {key: amount for code in codes for key, amount in posted.of(code).items()}
+    return compare_amounts("no other account holds anything", "expected", {}, "transfers", found)
 
 
 # --- lines --------------------------------------------------------------------------------------------------------

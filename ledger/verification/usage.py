@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from ledger.intake.events import PropertyValue, UsageEvent, key_hash, payload_hash
@@ -145,19 +146,18 @@ def _properties(text: str) -> dict[str, PropertyValue]:
 
 
 def _count_event(usage: Usage, records: Records, row: Row, properties: Mapping[str, PropertyValue]) -> None:
-    name = _name(row)
     usage.events += 1
     if row.known_hash is None:
-        usage.key_differences.add(f"{name} has no key")
+        usage.key_differences.add(f"{_name(row)} has no key")
     elif key_hash(row.source, row.key) != row.key_hash:
-        usage.key_differences.add(f"{name} stands under the key {row.key_hash} of another")
+        usage.key_differences.add(f"{_name(row)} stands under the key {row.key_hash} of another")
     elif row.known_ts != row.ts:
-        usage.key_differences.add(f"{name} has a key of {row.known_ts.isoformat()}")
+        usage.key_differences.add(f"{_name(row)} has a key of {row.known_ts.isoformat()}")
     event = UsageEvent(row.source, row.key, row.customer_alias, row.type, row.ts.astimezone(UTC), properties)
     if row.known_hash is None or payload_hash(event) == row.known_payload:
         usage.sound_payloads += 1
     else:
-        usage.payload_differences.add(f"{name} does not have the content that was accepted")
+        usage.payload_differences.add(f"{_name(row)} does not have the content that was accepted")
     customer_id = records.aliases.get(row.customer_alias)
     usage.customers[(row.customer_alias, str(row.customer_id))] += 1
     usage.known_customers[(row.customer_alias, str(customer_id))] += 1
@@ -242,10 +242,12 @@ def _group_text(groups: Mapping[str, PropertyValue]) -> str:
     return "{" + ", ".join(f"{name}: {texts[name]}" for name in sorted(texts)) + "}"
 
 
+@lru_cache(maxsize=1024)
 def _hour(moment: datetime) -> str:
     return _moment(moment.replace(minute=0, second=0, microsecond=0))
 
 
+@lru_cache(maxsize=8192)
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 

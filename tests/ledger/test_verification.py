@@ -18,6 +18,7 @@ from ledger.contracts import set_problem
 from ledger.database import create_engine
 from ledger.metrics import Metric, create_metric
 from ledger.payments import CardCash
+from ledger.transfers import Account, Transfer, post
 from ledger.verification import Check, verify
 from tests.ledger.proven import TENTH_OF_FEBRUARY, World, build
 from tests.ledger.usage import event, send, tokens
@@ -49,6 +50,7 @@ DEFERRED = "deferred revenue is billed and neither drawn nor earned"
 UNBILLED = "unbilled receivable is what no issued invoice holds"
 RECEIVABLE = "accounts receivable are the open invoices"
 ROUNDING = "rounding is what lines were rounded by"
+OTHERS = "no other account holds anything"
 PAID = "paid invoices are those with nothing open"
 APPLIED = "payments = applications + unapplied cash"
 LIMITS = "applications stay within payment and invoice"
@@ -139,6 +141,16 @@ def test_where_everything_is_right_the_proof_finds_nothing_and_shows_both_figure
     assert figures[STRIPE] == ("2", "2")
     assert figures[TOTALS][0] == figures[TOTALS][1]
     assert figures[SEALS] == ("2", "2")
+
+
+def test_money_in_an_account_that_nothing_explains_is_found(world: World) -> None:
+    fund = Account("customer_credit", "northwind", "EUR", "plan")
+    owed = Account("refunds_payable", "northwind", "EUR", "plan")
+    transfer = Transfer("stray", fund, owed, Decimal("2.50"), TENTH_OF_FEBRUARY.date(), "stray")
+    change(world, lambda connection: post(connection, [transfer], source="a test"))
+    assert wrong(proof(world)) == {
+        OTHERS: "EUR customer_credit plan: 0 against 2.5; EUR refunds_payable plan: 0 against -2.5"
+    }
 
 
 def test_an_empty_database_is_right(engine: sa.Engine) -> None:
