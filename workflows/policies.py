@@ -28,7 +28,7 @@ NEVER_RETRIED = [
 the next try finds the first open day where it has moved to. An unknown outcome at Stripe is asked about instead."""
 
 
-SIGN_OF_LIFE = timedelta(seconds=8)
+SIGN_OF_LIFE = timedelta(seconds=6)
 """An activity that reports nothing for so long has lost its worker, and is tried again."""
 
 
