@@ -249,7 +249,7 @@ def _shares(rated: Sequence[RatedPeriod], zone: str, *, through: date) -> dict[_
             version = versions[draw.product_id, draw.segment_start]
             place = _Place(start, draw.product_id, draw.lot_id, local_date(draw.start, zone))
             add(place, _Share("usage", ZERO, draw.amount, version))
-            add(place._replace(lot_id=""), _Share("usage", ZERO, -draw.amount, version))
+            add(place._replace(lot_id=""), _Share("usage", ZERO, EXACT.minus(draw.amount), version))
         for fee in period.fees:
             for earned in fee.earned:
                 if earned.day <= through:
@@ -319,7 +319,7 @@ def _changes(
         quantity, amount, revision = (ZERO, ZERO, 0) if row is None else (row.quantity, row.amount, row.revision)
         if (share.quantity, share.amount) == (quantity, amount):
             continue
-        if abs(share.quantity) >= LARGEST or abs(share.amount) >= LARGEST:
+        if EXACT.abs(share.quantity) >= LARGEST or EXACT.abs(share.amount) >= LARGEST:
             raise PricingError(
                 f"product {place.product_id} of contract {contract_id} has {share.quantity:f} units for "
                 f"{share.amount:f} on {place.day}, more than the books can hold; correct the events or the price"
@@ -351,7 +351,7 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
         ),
         debit=debit,
         credit=credit,
-        amount=abs(change.difference),
+        amount=EXACT.abs(change.difference),
         effective_on=_first_open(place.day, closed),
         kind=kind,
         terms_version=change.share.terms_version,

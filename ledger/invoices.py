@@ -19,7 +19,7 @@ from ledger import schema
 from ledger.accrual import freeze_period
 from ledger.checks import check_text
 from ledger.closing import open_day
-from ledger.contracts import Contract, get_contract, lock_contract
+from ledger.contracts import Contract, lock_contract, lock_customer_of
 from ledger.errors import NotFoundError, StateError
 from ledger.invoice_lines import commits_due, fees_due
 from ledger.periods import record_invoiced
@@ -95,14 +95,11 @@ def draft_period(connection: sa.Connection, contract_id: str, period_start: date
     The contract's policy decides whether a person reviews it. Returns the stored one when called again. Raises what
     `freeze_period` raises.
     """
-    contract = get_contract(connection, contract_id)
+    contract = lock_customer_of(connection, contract_id)
     invoice_id = f"{contract_id}.{local_date(period_start, contract.time_zone):%Y-%m-%d}"
     if _is_stored(connection, invoice_id):
         return get_invoice(connection, invoice_id)
     rated = freeze_period(connection, contract_id, period_start, at=at)
-    contract = lock_contract(connection, contract_id)
-    if _is_stored(connection, invoice_id):  # by another transaction, while this one waited for the freeze
-        return get_invoice(connection, invoice_id)
     period = rated.period
     begun = periods(contract.start_at, contract.end_at, contract.time_zone, period.end)
     following = [other for other in begun if other.start == period.end]

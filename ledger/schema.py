@@ -7,7 +7,6 @@ currency beside it.
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -508,7 +507,6 @@ stripe_event = Table(
     Column("object_id", Text, nullable=False),
     Column("body", JSONB, nullable=False),
     Column("received_at", MOMENT, nullable=False, server_default=NOW),
-    Column("handled", Boolean, nullable=False, server_default="false"),
 )
 
 close_run = Table(

@@ -142,6 +142,5 @@ def upgrade() -> None:
         sa.Column("object_id", sa.Text(), nullable=False),
         sa.Column("body", JSONB(), nullable=False),
         sa.Column("received_at", MOMENT, server_default=NOW, nullable=False),
-        sa.Column("handled", sa.Boolean(), server_default="false", nullable=False),
         sa.PrimaryKeyConstraint("event_id", name="pk_stripe_event"),
     )

@@ -41,7 +41,7 @@ RIGHTS = {
     "payment_attempt": "select, insert, update",
     "payment": "select, insert",
     "payment_application": "select, insert",
-    "stripe_event": "select, insert, update",
+    "stripe_event": "select, insert",
 }
 
 
