@@ -66,7 +66,7 @@ def _tell(product: Product, stack: RunningStack, screen: Screen, months: Months,
     story.send_late(product, screen, months)
     lost = f"{story.LATER_CONTRACT}.{months.last:%Y-%m-%d}"
     story.close_month(product, screen, months.last, lose_answer_of=lost)
-    story.prove(product, screen)
+    story.prove(product, screen, traffic, months)
 
 
 def _requests(usage: Sequence[Path], events: int, months: Months) -> list[Request]:

@@ -66,6 +66,7 @@ def send_usage(product: Product, stack: RunningStack, screen: Screen, traffic: T
         _post(product, key, body)
     _wait(lambda: _settled(product) or None, "every accepted event to reach its balance")
     _check_usage(product, screen, traffic)
+    screen.say(f"the delay from event to balance is {_delay(product)}, with the seconds that no worker ran")
 
 
 def _check_usage(product: Product, screen: Screen, traffic: Traffic) -> None:
@@ -73,8 +74,11 @@ def _check_usage(product: Product, screen: Screen, traffic: Traffic) -> None:
     for outcome in ("accepted", "duplicate", "conflict", "rejected"):
         expected = getattr(traffic, outcome)
         screen.check(f"events {outcome}", expected=expected, found=usage[outcome])
-    delay = usage["delay_seconds"]
-    screen.say(f"from event to balance: p50 [bold]{delay['p50']} s[/], p99 [bold]{delay['p99']} s[/]")
+
+
+def _delay(product: Product) -> str:
+    delay = product.read("usage", "status")["delay_seconds"]
+    return f"[bold]{delay['p50']} s[/] p50, [bold]{delay['p99']} s[/] p99"
 
 
 def close_month(product: Product, screen: Screen, month: date, *, lose_answer_of: str | None = None) -> None:
@@ -126,20 +130,47 @@ def send_late(product: Product, screen: Screen, months: Months) -> None:
     screen.check("late events unmatched, with the reason", expected=LATE, found=unmatched["period_invoiced"])
 
 
-def prove(product: Product, screen: Screen) -> None:
+def prove(product: Product, screen: Screen, traffic: Traffic, months: Months) -> None:
     """Recompute everything from the raw events, then show the customers, one invoice and the trial balance."""
+    _check_collections(product, screen, months)
     screen.step("Verification: everything recomputed from the raw events, on a separate path")
     verified = product.attempt("verify")
     screen.show(verified.stdout + verified.stderr)
     screen.check("meterbook verify finds no difference: exit code", expected=0, found=verified.returncode)
-    charges = _charges(product)
+    charges = _simulator(product, "objects")["succeeded_charges"]
     card = [payment for payment in product.read("payment", "list", "--entity", ENTITY) if payment["method"] == "card"]
     screen.check("one successful charge per card payment", expected=len(card), found=len(charges))
     screen.step("The outcome")
     screen.show(product.run("ledger", "customers", ENTITY))
+    _check_customers(product, screen, traffic)
     shown = _of(product, LATER_CONTRACT, "paid")[-1]
     screen.show(product.run("invoice", "show", shown["invoice_id"]))
     screen.show(product.run("ledger", "trial-balance", ENTITY))
+
+
+def _check_collections(product: Product, screen: Screen, months: Months) -> None:
+    """Check the attempts of the card that declines first, and of the charge whose answer was lost."""
+    screen.step("How the cards were charged")
+    declined = f"bluebird-tiers.{months.before_last:%Y-%m-%d}"
+    lost = f"{LATER_CONTRACT}.{months.last:%Y-%m-%d}"
+    for invoice_id, expected in ((declined, ["declined", "succeeded"]), (lost, ["succeeded"])):
+        attempts = product.read("invoice", "show", invoice_id)["attempts"]
+        screen.check(f"attempts of {invoice_id}", expected=expected, found=[attempt["state"] for attempt in attempts])
+    struck = [request["path"] for request in _simulator(product, "requests") if request["fault"] == "drop_after"]
+    screen.check("answers lost after the charge went through", expected=1, found=len(struck))
+
+
+def _check_customers(product: Product, screen: Screen, traffic: Traffic) -> None:
+    """Check the outcome against sums made from what was sent: each customer's events, and what tokens cost."""
+    rows = {row["customer_id"]: row for row in product.read("ledger", "customers", ENTITY)}
+    for customer, used in sorted(traffic.used.items()):
+        sent = used.events + (LATE if customer == "acme" else 0)
+        screen.check(f"events of {customer}", expected=sent, found=rows[customer]["events"])
+    for customer in ("acme", "dune"):
+        used = traffic.used[customer]
+        expected = used.input_tokens * Decimal("0.00003") + used.output_tokens * Decimal("0.00012")
+        screen.check(f"spend of {customer}: tokens times price", expected=expected.normalize(),
+                     found=Decimal(rows[customer]["spend"]).normalize())  # fmt: skip
 
 
 def _start_contract(product: Product, screen: Screen, customer: str, months: Months) -> None:
@@ -179,6 +210,7 @@ def _post_while_watching(product: Product, stack: RunningStack, screen: Screen, 
         poster.join(1.5)
         screen.live(_spend(product, key), sent=sent, of=len(bodies))
         if not killed and sent * 4 > len(bodies):
+            screen.say(f"the delay from event to balance so far is {_delay(product)}")
             stack.kill("worker")
             screen.say("[red]the worker is killed with SIGKILL[/]; usage goes on arriving")
             killed = True
@@ -264,10 +296,10 @@ def _lose_one_answer(product: Product, invoice_id: str) -> None:
     response.raise_for_status()
 
 
-def _charges(product: Product) -> list[dict[str, Any]]:
-    response = httpx.get(f"{product.environment['STRIPE_API_BASE']}/_sim/objects")
+def _simulator(product: Product, what: str) -> Any:  # noqa: ANN401 - the shape is the simulator's
+    response = httpx.get(f"{product.environment['STRIPE_API_BASE']}/_sim/{what}")
     response.raise_for_status()
-    return list(response.json()["succeeded_charges"])
+    return response.json()
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:

@@ -33,6 +33,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What one customer used."""
+
+    events: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """What is sent, by door, and what every door together must answer."""
 
@@ -46,6 +55,8 @@ class Traffic:
     duplicate: int
     conflict: int
     rejected: int
+    used: Mapping[str, Used]
+    """By customer: what every good event together says, added up here, apart from the product."""
 
 
 def generated(count: int, *, start: datetime, end: datetime, seed: int) -> list[Request]:
@@ -160,7 +171,22 @@ def deliver(events: Sequence[Event], contracts: Mapping[str, str], *, seed: int,
         duplicate=len(twice),
         conflict=len(changed),
         rejected=len(unreadable),
+        used=_used(events),
     )
+
+
+def _used(events: Sequence[Event]) -> Mapping[str, Used]:
+    used: dict[str, Used] = {}
+    for event in events:
+        properties = event["properties"]
+        assert isinstance(properties, dict)  # noqa: S101 - made above
+        before = used.get(str(event["customer"]), Used())
+        used[str(event["customer"])] = Used(
+            before.events + 1,
+            before.input_tokens + properties["input_tokens"],
+            before.output_tokens + properties["output_tokens"],
+        )
+    return used
 
 
 def late_events(customer: str, moment: datetime, *, count: int) -> list[Event]:
