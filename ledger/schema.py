@@ -366,7 +366,7 @@ transfer = Table(
     Column("payload_sha256", LargeBinary, nullable=False),
     ForeignKeyConstraint(["debit_id", "currency"], ["account.account_id", "account.currency"]),
     ForeignKeyConstraint(["credit_id", "currency"], ["account.account_id", "account.currency"]),
-    CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("amount > 0 and amount <> 'NaN'", name="amount"),  # to PostgreSQL NaN is above every number
     CheckConstraint("debit_id <> credit_id", name="two_accounts"),
     Index("ix_transfer_debit_id", "debit_id", "transfer_id"),
     Index("ix_transfer_credit_id", "credit_id", "transfer_id"),

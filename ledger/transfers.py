@@ -316,5 +316,11 @@ def _other_content(key: str) -> str:
 def _fits(amount: Decimal) -> bool:
     if not amount.is_finite() or amount <= 0:
         return False
-    exponent = amount.normalize(WIDE).as_tuple().exponent
-    return isinstance(exponent, int) and -exponent <= LEDGER_PLACES and amount.adjusted() < WHOLE_DIGITS
+    shortest = amount.normalize(WIDE)
+    exponent = shortest.as_tuple().exponent
+    return (
+        isinstance(exponent, int)
+        and -exponent <= LEDGER_PLACES
+        and amount.adjusted() < WHOLE_DIGITS
+        and shortest == amount  # a digit beyond the context's precision was cut off
+    )

@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column("stripe_customer_id", sa.Text()),
         sa.Column("definition", JSONB(), nullable=False),
         sa.Column("created_at", MOMENT, server_default=NOW, nullable=False),
-        sa.CheckConstraint("bucket_minutes in (15, 60)", name="ck_customer_bucket_minutes"),
+        sa.CheckConstraint("bucket_minutes in (15, 60)", name=op.f("ck_customer_bucket_minutes")),
         sa.PrimaryKeyConstraint("customer_id", name="pk_customer"),
     )
     op.create_table(
@@ -56,8 +56,8 @@ def upgrade() -> None:
         sa.Column("group_keys", ARRAY(sa.Text()), nullable=False),
         sa.Column("definition", JSONB(), nullable=False),
         sa.Column("created_at", MOMENT, server_default=NOW, nullable=False),
-        sa.CheckConstraint("(aggregation = 'sum') = (property is not null)", name="ck_metric_property"),
-        sa.CheckConstraint("aggregation in ('sum', 'count')", name="ck_metric_aggregation"),
+        sa.CheckConstraint("(aggregation = 'sum') = (property is not null)", name=op.f("ck_metric_property")),
+        sa.CheckConstraint("aggregation in ('sum', 'count')", name=op.f("ck_metric_aggregation")),
         sa.PrimaryKeyConstraint("metric_id", name="pk_metric"),
     )
     op.create_index("ix_metric_event_type", "metric", ["event_type"])
@@ -80,7 +80,7 @@ def upgrade() -> None:
         sa.Column("duplicate", sa.Integer(), nullable=False),
         sa.Column("conflict", sa.Integer(), nullable=False),
         sa.Column("rejected", sa.Integer(), nullable=False),
-        sa.CheckConstraint("door in ('file', 'http', 'signal')", name="ck_usage_batch_door"),
+        sa.CheckConstraint("door in ('file', 'http', 'signal')", name=op.f("ck_usage_batch_door")),
         sa.PrimaryKeyConstraint("batch_id", name="pk_usage_batch"),
     )
     op.create_table(

@@ -21,8 +21,8 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("closed_at", MOMENT),
         sa.Column("closed_by", sa.Text(), nullable=False),
-        sa.CheckConstraint("state in ('soft_closed', 'closed')", name="ck_accounting_period_state"),
-        sa.CheckConstraint("extract(day from month) = 1", name="ck_accounting_period_month"),
+        sa.CheckConstraint("state in ('soft_closed', 'closed')", name=op.f("ck_accounting_period_state")),
+        sa.CheckConstraint("extract(day from month) = 1", name=op.f("ck_accounting_period_month")),
         sa.ForeignKeyConstraint(["entity_id"], ["entity.entity_id"], name="fk_accounting_period_entity_id"),
         sa.PrimaryKeyConstraint("entity_id", "month", name="pk_accounting_period"),
     )
@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("started_by", sa.Text(), nullable=False),
         sa.Column("started_at", MOMENT, nullable=False),
         sa.Column("finished_at", MOMENT),
-        sa.CheckConstraint("state in ('running', 'closed')", name="ck_close_run_state"),
+        sa.CheckConstraint("state in ('running', 'closed')", name=op.f("ck_close_run_state")),
         sa.ForeignKeyConstraint(["entity_id"], ["entity.entity_id"], name="fk_close_run_entity_id"),
         sa.PrimaryKeyConstraint("entity_id", "month", name="pk_close_run"),
     )
@@ -76,8 +76,8 @@ def upgrade() -> None:
         sa.Column("reverses_id", sa.Uuid()),
         sa.Column("idempotency_key", sa.Text(), nullable=False),
         sa.Column("payload_sha256", sa.LargeBinary(), nullable=False),
-        sa.CheckConstraint("amount > 0", name="ck_transfer_amount"),
-        sa.CheckConstraint("debit_id <> credit_id", name="ck_transfer_two_accounts"),
+        sa.CheckConstraint("amount > 0 and amount <> 'NaN'", name=op.f("ck_transfer_amount")),
+        sa.CheckConstraint("debit_id <> credit_id", name=op.f("ck_transfer_two_accounts")),
         sa.ForeignKeyConstraint(
             ["credit_id", "currency"], ["account.account_id", "account.currency"], name="fk_transfer_credit_id_currency"
         ),

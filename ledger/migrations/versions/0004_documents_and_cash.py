@@ -35,11 +35,12 @@ def upgrade() -> None:
         sa.Column("due_date", sa.Date()),
         sa.Column("created_at", MOMENT, server_default=NOW, nullable=False),
         sa.CheckConstraint(
-            "(number is null) = (state in ('draft', 'in_review', 'approved'))", name="ck_invoice_number"
+            "(number is null) = (state in ('draft', 'in_review', 'approved'))", name=op.f("ck_invoice_number")
         ),
-        sa.CheckConstraint("kind in ('opening', 'period')", name="ck_invoice_kind"),
+        sa.CheckConstraint("kind in ('opening', 'period')", name=op.f("ck_invoice_kind")),
         sa.CheckConstraint(
-            "state in ('draft', 'in_review', 'approved', 'finalised', 'paid', 'uncollectible')", name="ck_invoice_state"
+            "state in ('draft', 'in_review', 'approved', 'finalised', 'paid', 'uncollectible')",
+            name=op.f("ck_invoice_state"),
         ),
         sa.ForeignKeyConstraint(["contract_id"], ["contract.contract_id"], name="fk_invoice_contract_id"),
         sa.ForeignKeyConstraint(["customer_id"], ["customer.customer_id"], name="fk_invoice_customer_id"),
@@ -63,7 +64,7 @@ def upgrade() -> None:
         sa.Column("exact", DECIMAL, nullable=False),
         sa.Column("amount", DECIMAL, nullable=False),
         sa.Column("steps", JSONB(), nullable=False),
-        sa.CheckConstraint("kind in ('usage', 'fee', 'commit', 'credit')", name="ck_invoice_line_kind"),
+        sa.CheckConstraint("kind in ('usage', 'fee', 'commit', 'credit')", name=op.f("ck_invoice_line_kind")),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoice.invoice_id"], name="fk_invoice_line_invoice_id"),
         sa.PrimaryKeyConstraint("invoice_id", "position", name="pk_invoice_line"),
     )
@@ -83,7 +84,8 @@ def upgrade() -> None:
         sa.Column("opened_at", MOMENT, nullable=False),
         sa.Column("settled_at", MOMENT),
         sa.CheckConstraint(
-            "state in ('open', 'unknown', 'succeeded', 'declined', 'not_executed')", name="ck_payment_attempt_state"
+            "state in ('open', 'unknown', 'succeeded', 'declined', 'not_executed')",
+            name=op.f("ck_payment_attempt_state"),
         ),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoice.invoice_id"], name="fk_payment_attempt_invoice_id"),
         sa.PrimaryKeyConstraint("attempt_id", name="pk_payment_attempt"),
@@ -114,9 +116,9 @@ def upgrade() -> None:
         sa.Column("balance_transaction_id", sa.Text()),
         sa.Column("recorded_by", sa.Text(), nullable=False),
         sa.Column("recorded_at", MOMENT, server_default=NOW, nullable=False),
-        sa.CheckConstraint("method in ('card', 'bank_transfer')", name="ck_payment_method"),
-        sa.CheckConstraint("amount > 0", name="ck_payment_amount"),
-        sa.CheckConstraint("fee >= 0", name="ck_payment_fee"),
+        sa.CheckConstraint("method in ('card', 'bank_transfer')", name=op.f("ck_payment_method")),
+        sa.CheckConstraint("amount > 0", name=op.f("ck_payment_amount")),
+        sa.CheckConstraint("fee >= 0", name=op.f("ck_payment_fee")),
         sa.ForeignKeyConstraint(["contract_id"], ["contract.contract_id"], name="fk_payment_contract_id"),
         sa.ForeignKeyConstraint(["entity_id"], ["entity.entity_id"], name="fk_payment_entity_id"),
         sa.PrimaryKeyConstraint("payment_id", name="pk_payment"),
@@ -129,7 +131,7 @@ def upgrade() -> None:
         sa.Column("payment_id", sa.Text(), nullable=False),
         sa.Column("invoice_id", sa.Text(), nullable=False),
         sa.Column("amount", DECIMAL, nullable=False),
-        sa.CheckConstraint("amount > 0", name="ck_payment_application_amount"),
+        sa.CheckConstraint("amount > 0", name=op.f("ck_payment_application_amount")),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoice.invoice_id"], name="fk_payment_application_invoice_id"),
         sa.ForeignKeyConstraint(["payment_id"], ["payment.payment_id"], name="fk_payment_application_payment_id"),
         sa.PrimaryKeyConstraint("payment_id", "invoice_id", name="pk_payment_application"),

@@ -39,7 +39,7 @@ def upgrade() -> None:
         "for each statement execute function keep_balance()"
     )
     op.execute(
-        "create trigger guard_closed_month before update or delete on accounting_period "
+        "create trigger guard_closed_month before insert or update or delete on accounting_period "
         "for each row execute function guard_closed_month()"
     )
     op.execute(
@@ -117,12 +117,16 @@ end
 $$
 """
 
+# Whoever closes takes the entity's row that postings share, also when `ledger.closing` is not the one who closes.
 GUARD_CLOSED_MONTH = """
 create function guard_closed_month() returns trigger language plpgsql as $$
 begin
-    if old.state = 'closed' then
+    if tg_op <> 'INSERT' and old.state = 'closed' then
         raise exception 'month % of entity % is closed and stays closed', old.month, old.entity_id
             using errcode = 'MB002';
+    end if;
+    if tg_op <> 'DELETE' and new.state = 'closed' then
+        perform from public.entity where entity_id = new.entity_id for update;
     end if;
     return case when tg_op = 'DELETE' then old else new end;
 end
@@ -144,15 +148,17 @@ end
 $$
 """
 
+# The lock waits for an issue under way; the second statement sees whether it was committed.
 GUARD_ISSUED_LINE = """
 create function guard_issued_line() returns trigger language plpgsql as $$
 declare
+    concerned constant text[] := array[
+        case when tg_op <> 'INSERT' then old.invoice_id end, case when tg_op <> 'DELETE' then new.invoice_id end
+    ];
     issued text;
 begin
-    select number into issued from public.invoice
-        where invoice_id in (
-            case when tg_op <> 'INSERT' then old.invoice_id end, case when tg_op <> 'DELETE' then new.invoice_id end
-        ) and number is not null;
+    perform from public.invoice where invoice_id = any(concerned) order by invoice_id for key share;
+    select number into issued from public.invoice where invoice_id = any(concerned) and number is not null;
     if found then
         raise exception 'the lines of invoice % are issued and are never changed', issued using errcode = 'MB002';
     end if;
