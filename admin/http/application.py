@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from activities.settings import Settings
 from admin.connections import database_engine
@@ -45,7 +46,9 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             engine.dispose()
 
-    application = FastAPI(title="Meterbook", summary="Usage billing", description=ABOUT, lifespan=lifespan)
+    application = FastAPIOffline(
+        redoc_url=None, title="Meterbook", summary="Usage billing", description=ABOUT, lifespan=lifespan
+    )
     for module in (usage, contracts, stripe_webhook, health):
         application.include_router(module.router)
     answer_refusals(application)
