@@ -19,6 +19,13 @@ _BY_NAME: dict[str, type[MeterbookError]] = {
     "ClosedPeriodError": StateError,
 }
 
+_NOT_NOW = {
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.FAILED_PRECONDITION,  # a query of a workflow that no worker has begun yet
+}
+
 
 class TemporalAwayError(Exception):
     """Temporal or its workers did not answer in time; the same request again is harmless."""
@@ -37,7 +44,7 @@ async def refusals(not_found: str) -> AsyncIterator[None]:
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             raise NotFoundError(not_found) from error
-        if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE, RPCStatusCode.CANCELLED}:
+        if error.status in _NOT_NOW:
             raise _away() from error
         raise
     except WorkflowUpdateRPCTimeoutOrCancelledError as error:
