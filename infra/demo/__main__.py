@@ -64,8 +64,7 @@ def _tell(product: Product, stack: RunningStack, screen: Screen, months: Months,
     story.send_usage(product, stack, screen, traffic, months)
     story.close_month(product, screen, months.before_last)
     story.send_late(product, screen, months)
-    lost = f"{story.LATER_CONTRACT}.{months.last:%Y-%m-%d}"
-    story.close_month(product, screen, months.last, lose_answer_of=lost)
+    story.close_month(product, screen, months.last, lose_answer_of=story.lost_answer_of(months))
     story.prove(product, screen, traffic, months)
 
 

@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig, WorkflowEnvironment
 
 from ledger.invoices import Invoice, get_invoice
@@ -34,6 +33,7 @@ from workflows.names import (
     contract_workflow_id,
     invoice_workflow_id,
 )
+from workflows.refusals import TemporalAwayError
 
 MONTHS = 12
 SENDERS = 2
@@ -167,9 +167,7 @@ async def in_grace(clocks: Clocks, invoice_id: str) -> bool:
     """Say whether an invoice's workflow is there and waits."""
     try:
         return (await starting.invoice_status(clocks.client, invoice_id)).state == "grace"
-    except RPCError as error:
-        if error.status != RPCStatusCode.FAILED_PRECONDITION:  # it was just started, and cannot answer yet
-            raise
+    except TemporalAwayError:  # it was just started, and cannot answer yet
         return False
 
 
