@@ -6,7 +6,6 @@ Measures on servers of its own, shows a table, and leaves nothing behind. No spe
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from admin.leaving import leave
 from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import InterruptedBySignal
@@ -135,4 +135,4 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
