@@ -360,10 +360,8 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
 
 def _closed_months(connection: sa.Connection, entity_id: str) -> set[date]:
     """Return the first days of the entity's closed months, and keep a month from being closed before this is posted."""
-    entity, month = schema.entity, schema.accounting_period
-    connection.execute(
-        sa.select(entity.c.entity_id).where(entity.c.entity_id == entity_id).with_for_update(read=True, key_share=True)
-    )
+    month = schema.accounting_period
+    connection.execute(sa.text("select share_books(:entity_id)"), {"entity_id": entity_id})
     return {
         *connection.execute(
             sa.select(month.c.month).where(month.c.entity_id == entity_id, month.c.state == "closed")

@@ -78,11 +78,9 @@ class Seal:
 def open_day(connection: sa.Connection, entity_id: str, day: date) -> date:
     """Return the day itself, or the first day after it whose month is not closed.
 
-    The entity's row is shared until the transaction ends, so that the month cannot be closed in the meantime.
+    The entity's books are shared until the transaction ends, so that the month cannot be closed in the meantime.
     """
-    connection.execute(
-        sa.text("select 1 from entity where entity_id = :entity_id for key share"), {"entity_id": entity_id}
-    )
+    connection.execute(sa.text("select share_books(:entity_id)"), {"entity_id": entity_id})
     closed = _closed_months(connection, entity_id)
     while day.replace(day=1) in closed:
         day = _next_month(day)
@@ -299,10 +297,8 @@ def _unaccrued(connection: sa.Connection, entity_id: str, month: date) -> tuple[
 
 
 def _hold_postings(connection: sa.Connection, entity_id: str) -> None:
-    """Let the postings under way finish and make others wait: each of them shares the entity's row."""
-    connection.execute(
-        sa.text("select 1 from entity where entity_id = :entity_id for update"), {"entity_id": entity_id}
-    )
+    """Let the postings under way finish and make others wait: each of them shares the entity's books."""
+    connection.execute(sa.text("select hold_books(:entity_id)"), {"entity_id": entity_id})
 
 
 def _transfers(connection: sa.Connection, contract_id: str, month: date) -> Iterator[sa.Row[tuple[object, ...]]]:

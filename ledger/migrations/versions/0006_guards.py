@@ -13,6 +13,8 @@ def upgrade() -> None:
     """Create the functions and their triggers; triggers of one event fire in the order of their names."""
     for function in (
         REFUSE_CHANGE,
+        SHARE_BOOKS,
+        HOLD_BOOKS,
         GUARD_POSTING,
         KEEP_BALANCE,
         GUARD_CLOSED_MONTH,
@@ -61,7 +63,18 @@ end
 $$
 """
 
-# Posting shares the entity's row and closing a month takes it alone: a posting comes before the close or sees it.
+# Posting shares an entity's books and closing a month holds them alone: a posting comes before the close or sees it.
+# Not a row lock: those who share a row pass by one who waits to have it alone, and the close would wait for ever.
+SHARE_BOOKS = """
+create function share_books(entity_id text) returns void
+language sql as $$ select pg_advisory_xact_lock_shared(hashtextextended('books/' || entity_id, 0)) $$
+"""
+
+HOLD_BOOKS = """
+create function hold_books(entity_id text) returns void
+language sql as $$ select pg_advisory_xact_lock(hashtextextended('books/' || entity_id, 0)) $$
+"""
+
 # The second statement sees what was committed while the first one waited; that holds in read committed only.
 GUARD_POSTING = """
 create function guard_posting() returns trigger
@@ -72,9 +85,10 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'transfers are posted in read committed transactions only' using errcode = '25001';
     end if;
-    perform from entity where entity_id in (
-        select a.entity_id from inserted t join account a on a.account_id in (t.debit_id, t.credit_id)
-    ) order by entity_id for key share;
+    perform share_books(concerned.entity_id) from (
+        select distinct a.entity_id from inserted t join account a on a.account_id in (t.debit_id, t.credit_id)
+        order by a.entity_id
+    ) as concerned;
     select t.idempotency_key, t.effective_on, p.entity_id into refused
         from inserted t
         join account a on a.account_id in (t.debit_id, t.credit_id)
@@ -117,7 +131,7 @@ end
 $$
 """
 
-# Whoever closes takes the entity's row that postings share, also when `ledger.closing` is not the one who closes.
+# Whoever closes holds the books, also when it is not `ledger.closing`.
 GUARD_CLOSED_MONTH = """
 create function guard_closed_month() returns trigger language plpgsql as $$
 begin
@@ -126,7 +140,7 @@ begin
             using errcode = 'MB002';
     end if;
     if tg_op <> 'DELETE' and new.state = 'closed' then
-        perform from public.entity where entity_id = new.entity_id for update;
+        perform public.hold_books(new.entity_id);
     end if;
     return case when tg_op = 'DELETE' then old else new end;
 end
