@@ -18,6 +18,7 @@ from ledger.errors import ClosedPeriodError, ConflictError, IdempotencyConflictE
 from ledger.transfers import Account, Transfer, account_ids, post
 from tests.ledger.books import open_invoice, start
 from tests.ledger.usage import open_shop
+from tests.ledger.waiting import wait_until_blocked
 
 MONTH_CLOSED = "MB001"
 STAYS = "MB002"
@@ -57,16 +58,8 @@ class Books:
         reverses: str | None = None,
     ) -> None:
         """Insert a transfer in plain SQL."""
-        enter(
-            self.connection,
-            key,
-            debit=self.accounts[debit],
-            credit=self.accounts[credit],
-            amount=amount,
-            day=day,
-            currency=currency,
-            reverses=reverses,
-        )
+        sides = {"debit": self.accounts[debit], "credit": self.accounts[credit]}
+        enter(self.connection, key, **sides, amount=amount, day=day, currency=currency, reverses=reverses)
 
     @contextmanager
     def refused(self, code: str, constraint: str | None = None) -> Iterator[None]:
@@ -505,15 +498,3 @@ def test_closing_a_month_in_plain_sql_waits_for_a_posting_under_way(engine: sa.E
         closing.commit()
         with pytest.raises(sa.exc.DBAPIError, match="has closed"):
             late.result(timeout=20)
-
-
-def wait_until_blocked(connection: sa.Connection) -> None:
-    """Wait until another session waits for a lock of this one."""
-    blocked = sa.text(
-        "select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))"
-    )
-    for _ in range(400):
-        if connection.execute(blocked).scalar_one():
-            return
-        connection.execute(sa.text("select pg_stat_clear_snapshot(), pg_sleep(0.05)"))
-    pytest.fail("nobody waits for this session")
