@@ -378,7 +378,7 @@ def test_a_poster_killed_around_its_commit_leaves_all_of_a_fact_or_nothing(
         assert post(connection, FACT, source="again").inserted == len(FACT) - stored
     with engine.connect() as connection:
         assert number_of(connection, "transfer") == len(FACT)
-        assert (balance_of(connection, BANK), balance_of(connection, STRIPE)) == (1275, -1275)
+        assert [balance_of(connection, account) for account in (BANK, STRIPE)] == [1275, -1275]
         assert number_of(connection, "balance", "version = 1") == 2
 
 
