@@ -295,7 +295,7 @@ def running_stack(
     """
     owner = uuid4().hex
     stack = Stack(home, owner=owner, environment=environment, report=report)
-    with _raised_interruptions(), guarded(stack.files, owner, remove_home=remove_home):
+    with _raised_interruptions(), guarded(stack.files, owner, remove_home=remove_home) as dismiss_guardian:
         try:
             if parts:
                 stack.up(parts)
@@ -303,6 +303,7 @@ def running_stack(
         finally:
             with _held_interruptions():
                 clear_up(stack, remove_home=remove_home)
+                dismiss_guardian()
 
 
 def clear_up(stack: Stack, *, remove_home: bool) -> None:

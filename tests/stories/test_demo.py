@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from infra.stack.processes import MARK
 pytestmark = [pytest.mark.story, pytest.mark.timeout(330)]
 
 PATIENCE_SECONDS = 280
+CLEARED_UP_SECONDS = 60
 EVENTS = 1500
 ROWS = 300
 
@@ -43,6 +45,27 @@ def test_the_demo_names_the_line_that_it_cannot_read(tmp_path: Path) -> None:
     )
     assert demo.returncode == 1
     assert "line 2" in demo.stdout.replace("\n", " ")
+
+
+def test_a_demo_that_is_interrupted_together_with_its_reader_leaves_nothing_behind() -> None:
+    with subprocess.Popen(
+        command("--events", str(EVENTS)),
+        env=surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as demo:
+        home = CLONE / ".meterbook" / f"demo-{demo.pid}"
+        assert demo.stdout is not None
+        while "worker: starting" not in demo.stdout.readline():
+            assert demo.poll() is None
+        demo.stdout.close()  # as Ctrl-C does to `python -m infra.demo | tee log`: the stopping can say nothing
+        demo.terminate()
+        assert demo.wait(PATIENCE_SECONDS) != 0
+    deadline = time.monotonic() + CLEARED_UP_SECONDS
+    while home.exists() or left_behind(home):
+        assert time.monotonic() < deadline, left_behind(home)
+        time.sleep(0.5)
 
 
 def assert_every_check_holds(*arguments: str) -> str:
