@@ -19,6 +19,7 @@ from activities.stripe_api import (
     create_intent,
     ensure_customer,
     fetch_intent,
+    find_intents,
     minor_units,
 )
 from ledger.customers import get_customer
@@ -70,6 +71,22 @@ class CreatedIntent:
     """The unconfirmed PaymentIntent."""
 
     payment_intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindIntent:
+    """Look for the PaymentIntent of an attempt among those that its customer got since a moment (UTC)."""
+
+    stripe_customer_id: str
+    attempt_id: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FoundIntent:
+    """The attempt's PaymentIntent; None when Stripe has none."""
+
+    payment_intent_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +151,16 @@ class StripeActivities:
                 self._client, parameters=_as_sent(attempt), idempotency_key=f"{attempt.attempt_id}/create"
             )
         return CreatedIntent(created)
+
+    @activity.defn
+    def find_intent(self, request: FindIntent) -> FoundIntent:
+        """Find the PaymentIntent whose creation was not answered, by the attempt that its metadata names."""
+        with _told_to_temporal():
+            intents = find_intents(self._client, stripe_customer_id=request.stripe_customer_id, since=request.since)
+        for intent in intents:
+            if intent.metadata.get("attempt_id") == request.attempt_id:
+                return FoundIntent(intent.outcome.intent_id)
+        return FoundIntent(None)
 
     @activity.defn
     def confirm_intent(self, request: ConfirmIntent) -> IntentOutcome:

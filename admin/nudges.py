@@ -14,7 +14,7 @@ import structlog
 from admin.errors import AwayError
 
 INTERVAL_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 5.0
 FLUSH_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)

@@ -147,6 +147,7 @@ def stripe_activities(engine: sa.Engine, connection: stripe.StripeClient) -> lis
         charging.ensure_customer,
         charging.attach_card,
         charging.create_intent,
+        charging.find_intent,
         charging.confirm_intent,
         charging.fetch_intent,
     ]

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         CreateIntent,
         EnsureCustomer,
         FetchIntent,
+        FindIntent,
         StripeActivities,
     )
     from activities.payments import (
@@ -31,12 +32,13 @@ with workflow.unsafe.imports_passed_through():
         RememberIntent,
         SettleAttempt,
     )
-    from activities.stripe_api import IntentOutcome
+    from activities.stripe_api import IntentOutcome, RateLimitedError, UnknownOutcomeError
     from workflows.names import DUNNING_STATE
     from workflows.policies import (
         LEDGER,
         LEDGER_INSISTENT,
         STRIPE_CHARGE,
+        STRIPE_CREATE,
         STRIPE_READ,
         STRIPE_WRITE,
         growing_wait,
@@ -44,6 +46,8 @@ with workflow.unsafe.imports_passed_through():
         refused,
     )
 
+CLOCKS_APART = timedelta(hours=1)
+"""How far Stripe's clock may be behind ours when its objects are looked for by time."""
 LOOK_FOR_TRANSFER = timedelta(hours=6)
 LOOK_AGAIN_WHEN_BLOCKED = timedelta(days=1)
 DO_NOT_TRY_AGAIN = "do_not_try_again"
@@ -184,12 +188,15 @@ class CollectionWorkflow:
         else:
             try:
                 card = await self._attach(books.customer_id, stripe_customer_id, attempt.payment_method)
-                attempt = replace(attempt, payment_intent_id=await self._intent_of(attempt))
+                attempt = replace(attempt, payment_intent_id=await self._intent_of(attempt, stripe_customer_id))
             except FailureError as error:  # nothing was charged, and the next attempt may have another card
                 await self._settle(attempt, IntentOutcome(attempt.payment_intent_id or "", "not_executed"))
                 await self._block(refused(error).message)
                 return
-            outcome = await self._confirm(attempt, card)
+            if attempt.payment_intent_id is None:
+                outcome = IntentOutcome("", "not_executed")
+            else:
+                outcome = await self._confirm(attempt, card)
         await self._settle(attempt, outcome)
         await self._after(outcome, books)
 
@@ -217,21 +224,42 @@ class CollectionWorkflow:
             PaymentActivities.open_attempt, OpenAttempt(self._carried.invoice_id, workflow.now()), **LEDGER
         )
 
-    async def _intent_of(self, attempt: OpenedAttempt) -> str:
-        """Return the invoice's PaymentIntent, created unconfirmed and remembered before anything is charged."""
+    async def _intent_of(self, attempt: OpenedAttempt, stripe_customer_id: str) -> str | None:
+        """Return the invoice's PaymentIntent, created unconfirmed and remembered before anything is charged.
+
+        None when Stripe does not say that it made one.
+        """
         intent_id = attempt.payment_intent_id
         if intent_id is None:
-            created = await workflow.execute_activity_method(
-                StripeActivities.create_intent,
-                CreateIntent(self._carried.invoice_id, attempt.attempt_id, workflow.now()),
-                **STRIPE_WRITE,
-            )
-            intent_id = created.payment_intent_id
+            intent_id = await self._created(attempt, stripe_customer_id)
+            if intent_id is None:
+                return None
             await workflow.execute_activity_method(
                 PaymentActivities.remember_intent, RememberIntent(attempt.attempt_id, intent_id), **LEDGER
             )
         self._carried = replace(self._carried, payment_intent_id=intent_id)
         return intent_id
+
+    async def _created(self, attempt: OpenedAttempt, stripe_customer_id: str) -> str | None:
+        """Create the attempt's PaymentIntent; where no answer comes, look whether it was made."""
+        began = workflow.now()
+        try:
+            created = await workflow.execute_activity_method(
+                StripeActivities.create_intent,
+                CreateIntent(self._carried.invoice_id, attempt.attempt_id, began),
+                **STRIPE_CREATE,
+            )
+        except ActivityError as error:
+            refusal = refusal_in(error)
+            if refusal is not None and refusal.type != UnknownOutcomeError.__name__:
+                raise
+            found = await workflow.execute_activity_method(
+                StripeActivities.find_intent,
+                FindIntent(stripe_customer_id, attempt.attempt_id, began - CLOCKS_APART),
+                **STRIPE_READ,
+            )
+            return found.payment_intent_id
+        return created.payment_intent_id
 
     async def _confirm(self, attempt: OpenedAttempt, card: str) -> IntentOutcome:
         """Charge once; when it is not known what came of it, ask."""
@@ -246,7 +274,7 @@ class CollectionWorkflow:
             except ActivityError as error:
                 refusal = refusal_in(error)
                 if (
-                    refusal is not None and refusal.type == "RateLimitedError"
+                    refusal is not None and refusal.type == RateLimitedError.__name__
                 ):  # Stripe did nothing: the same call again
                     seconds = refusal.details[0] if refusal.details else None
                     await workflow.sleep(growing_wait(tries) if seconds is None else timedelta(seconds=seconds))

@@ -75,6 +75,17 @@ STRIPE_WRITE: ActivityOptions = {
 }
 """A call that Stripe executes once per idempotency key: repeated with the same key and the same parameters."""
 
+STRIPE_CREATE: ActivityOptions = {
+    **STRIPE_WRITE,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1),
+        backoff_coefficient=2,
+        maximum_attempts=4,
+        non_retryable_error_types=NEVER_RETRIED,
+    ),
+}
+"""The same for what can be looked for: Stripe repeats a failure under its key, so that more tries would be in vain."""
+
 STRIPE_CHARGE: ActivityOptions = {
     "task_queue": PAYMENTS_QUEUE,
     "start_to_close_timeout": timedelta(seconds=30),

@@ -46,6 +46,8 @@ from workflows.sweep import SweepWorkflow
 
 MAX_SIGNAL_EVENTS = 100
 ANSWER_TIMEOUT = timedelta(seconds=30)
+NUDGE_TIMEOUT = timedelta(seconds=5)
+"""A nudge is soon sent again, or found by the sweep: waiting longer would hold up the others."""
 SWEEP_EVERY = timedelta(seconds=30)
 _EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
 
@@ -90,7 +92,7 @@ async def nudge(client: Client, contract_ids: Sequence[str]) -> tuple[str, ...]:
         try:
             async with refusals(f"contract {contract_id} has no running workflow"):
                 handle = client.get_workflow_handle_for(ContractWorkflow.run, contract_workflow_id(contract_id))
-                await handle.signal(ContractWorkflow.nudge, rpc_timeout=ANSWER_TIMEOUT)
+                await handle.signal(ContractWorkflow.nudge, rpc_timeout=NUDGE_TIMEOUT)
         except NotFoundError:
             return contract_id
         return None

@@ -17,7 +17,7 @@ from temporalio.client import Client
 from infra.stack.home import CLONE
 from tests.workflows.world import Sold, dev_server, eventually, first_day, sell, working
 from workflows import starting
-from workflows.contract import ContractStatus, ContractWorkflow
+from workflows.contract import ContractStatus
 from workflows.names import contract_workflow_id
 from workflows.policies import SIGN_OF_LIFE
 
@@ -83,7 +83,7 @@ async def accrued(client: Client) -> None:
 
 async def tries(client: Client) -> int:
     """How often the contract's first activity, its accrual, was begun."""
-    workflow = client.get_workflow_handle_for(ContractWorkflow.run, contract_workflow_id("acme-1"))
+    workflow = client.get_workflow_handle(contract_workflow_id("acme-1"))
     async for event in workflow.fetch_history_events():
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
             return event.activity_task_started_event_attributes.attempt

@@ -121,6 +121,31 @@ async def test_a_lost_answer_to_any_other_call_makes_nothing_twice(
     assert len(simulator.succeeded_charges()) == 1
 
 
+async def test_a_payment_intent_whose_creation_stripe_answers_with_500_for_ever_is_found_and_charged(
+    temporal: Client, engine: sa.Engine, simulator: RunningSimulator
+) -> None:
+    owe(engine, card())
+    simulator.arm(route="POST /v1/payment_intents$", fault="500_after")  # replayed under the same key
+    async with working(temporal, engine, simulator.client()):
+        await starting.start_contract(temporal, "acme-1")
+        await collected(temporal, "paid")
+    assert attempts(engine) == ["succeeded"]
+    assert len(simulator.objects()["payment_intent"]) == 1
+    assert len(simulator.succeeded_charges()) == 1
+
+
+async def test_a_payment_intent_that_stripe_never_made_is_made_by_the_next_attempt(
+    temporal: Client, engine: sa.Engine, simulator: RunningSimulator
+) -> None:
+    owe(engine, card())
+    simulator.arm(route="POST /v1/payment_intents$", fault="500_before", times=4)
+    async with working(temporal, engine, simulator.client()):
+        await starting.start_contract(temporal, "acme-1")
+        await collected(temporal, "paid")
+    assert attempts(engine) == ["not_executed", "succeeded"]
+    assert len(simulator.succeeded_charges()) == 1
+
+
 async def test_a_customer_without_a_card_is_shown_as_blocked(
     temporal: Client, engine: sa.Engine, simulator: RunningSimulator
 ) -> None:
