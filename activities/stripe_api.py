@@ -156,6 +156,7 @@ def stripe_client(*, api_key: str, api_base: str | None) -> stripe.StripeClient:
     """Return a client that never retries by itself; raise `InvalidError` for another address with a live key."""
     if api_base is not None and api_key.startswith(LIVE_KEYS):
         raise InvalidError(f"stripe_api_base {api_base!r} must not be set with a live key; remove it or use a test key")
+    stripe.enable_telemetry = False  # it would write an id of this machine into the home folder
     return stripe.StripeClient(
         api_key,
         base_addresses={"api": api_base} if api_base is not None else None,

@@ -1,8 +1,12 @@
 """The adapter to Stripe, on the simulator through the real SDK."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import stripe
@@ -32,7 +36,7 @@ from activities.stripe_api import (
 )
 from ledger.errors import InvalidError
 from pricing.money import CURRENCY_EXPONENTS
-from tests.simulator import RunningSimulator, running_simulator
+from tests.simulator import TEST_KEY, RunningSimulator, running_simulator
 
 CONFIRM = "^POST .*/confirm$"
 
@@ -280,3 +284,14 @@ def test_every_currency_of_the_price_lists_can_be_charged() -> None:
 def test_minor_units_and_back_lose_nothing(units: int, currency: str) -> None:
     step = 100 if currency in HUNDREDTHS_OF_WHOLE_UNITS else 10 if currency in THOUSANDTHS_IN_TENS else 1
     assert minor_units(from_minor_units(units * step, currency), currency) == units * step
+
+
+def test_speaking_to_stripe_writes_nothing_into_the_home_folder(simulator: RunningSimulator, tmp_path: Path) -> None:
+    speak = (
+        "from activities.stripe_api import ensure_customer, stripe_client\n"
+        f"client = stripe_client(api_key={TEST_KEY!r}, api_base={simulator.url!r})\n"
+        "ensure_customer(client, customer_id='home', name='Home', email=None, idempotency_key='customer/home')\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", speak], env=environment, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
