@@ -18,6 +18,12 @@ from ledger.database import create_engine
 from ledger.migrations import migrate
 
 
+@pytest.fixture(scope="session", autouse=True)
+def configuration_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what servers and libraries write beside their data out of the person's home folder."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("configuration"))
+
+
 @pytest.fixture(scope="session")
 def server_stack() -> Iterator[Stack]:
     """The session's own stack, in a folder of its own, with no part started yet."""
