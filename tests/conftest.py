@@ -19,9 +19,9 @@ from ledger.migrations import migrate
 
 
 @pytest.fixture(scope="session", autouse=True)
-def configuration_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what servers and libraries write beside their data out of the person's home folder."""
-    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("configuration"))
+def home_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give the session a home folder of its own, so that what servers write beside their data is left nowhere."""
+    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")
