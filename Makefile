@@ -17,8 +17,8 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(READY) ## show the main job from events to closed books; USAGE=FILE brings your own usage
-	$(RUN) infra.demo $(if $(USAGE),--usage "$(USAGE)")
+demo: $(READY) ## show the main job from events to closed books; USAGE=FILE (or several) brings your own usage
+	$(RUN) infra.demo $(if $(USAGE),--usage $(USAGE))
 
 up: $(READY) ## start the local stack and leave it running
 	@$(RUN) infra.stack up
