@@ -1,5 +1,6 @@
 """What a person sees: tables and sentences on standard output, refusals on standard error."""
 
+import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -16,8 +17,9 @@ WIDTH_OF_A_FILE = 180
 
 
 def console() -> Console:
-    """Return the console of standard output; where that is no terminal, lines are not cut at 80 columns."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False, emoji=False)
+    """Return the console of standard output; where that is no terminal, and COLUMNS is not set, lines are long."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if known else WIDTH_OF_A_FILE, highlight=False, emoji=False)
 
 
 def say(sentence: str) -> None:

@@ -51,7 +51,7 @@ def _run(screen: Screen, months: Months, requests: Sequence[Request]) -> int:
         screen.say(f"Temporal's own UI: {stack.environment.get('TEMPORAL_UI', 'yours')}")
         with httpx.Client(base_url=stack.environment["METERBOOK_HTTP"], timeout=30) as client:
             try:
-                _tell(Product(stack.environment, client), stack, screen, months, traffic)
+                _tell(Product({**stack.environment, **screen.columns()}, client), stack, screen, months, traffic)
             except DemoError:
                 screen.step("The end of the worker's log")
                 screen.show("\n".join((stack.home / "logs" / "worker.log").read_text().splitlines()[-LOG_LINES:]))

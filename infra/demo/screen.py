@@ -1,11 +1,12 @@
 """What the demo shows: numbered steps, live spend while usage arrives, checks that held or did not."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.table import Table
+
+MARGIN = 8
 
 
 @dataclass(slots=True)
@@ -16,6 +17,10 @@ class Screen:
     started: float = field(default_factory=time.monotonic)
     failed: list[str] = field(default_factory=list)
     checks: int = 0
+
+    def columns(self) -> dict[str, str]:
+        """Return the setting that makes a command print its tables as wide as this terminal, less the margin."""
+        return {"COLUMNS": str(self.console.width - MARGIN)} if self.console.is_terminal else {}
 
     def step(self, title: str) -> None:
         """Begin a step."""
@@ -43,15 +48,6 @@ class Screen:
         """Print one line of live spend per contract while usage arrives."""
         figures = "  ".join(f"{contract} [bold]{amount}[/]" for contract, amount in spend.items())
         self.console.print(f"        [dim]{self._clock()} {100 * sent // max(of, 1):3d} %[/]  {figures}")
-
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; every column but the first is aligned to the right."""
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for position, column in enumerate(columns):
-            table.add_column(column, justify="left" if position == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        self.console.print(table)
 
     def finish(self) -> int:
         """Print the verdict and return the process's exit code."""
