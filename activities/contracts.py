@@ -7,8 +7,7 @@ import sqlalchemy as sa
 from temporalio import activity
 
 from ledger.accrual import Accrual, accrue
-from ledger.contract_files import parse_contract
-from ledger.contracts import Contract, amend_contract, end_contract, get_contract, set_problem
+from ledger.contracts import Contract, amend_contract, end_contract, get_contract, read_amendment, set_problem
 from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
 from ledger.periods import list_periods
 from pricing.calendar import local_date
@@ -112,8 +111,7 @@ class ContractActivities:
     def amend_contract(self, request: AmendContract) -> AmendedContract:
         """Record a new version of a contract's terms; the same again is the same version."""
         with self._engine.begin() as connection:
-            contract = get_contract(connection, request.contract_id)
-            definition = parse_contract(request.definition, start=contract.start_at.isoformat())
+            definition = read_amendment(connection, request.contract_id, request.definition)
             version = amend_contract(
                 connection,
                 request.contract_id,

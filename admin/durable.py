@@ -122,6 +122,13 @@ def approve_invoice(invoice_id: str, *, by: str) -> "ApprovedInvoice":
     return _ask(lambda client: starting.approve_invoice(client, invoice_id, by=by))
 
 
+def retry_invoice(invoice_id: str) -> None:
+    """Tell an invoice that a problem stopped to try again."""
+    from workflows import starting
+
+    _ask(lambda client: starting.retry_invoice(client, invoice_id))
+
+
 def payment_recorded(invoice_id: str) -> bool:
     """Tell an invoice's collection to look at the books again."""
     from workflows import starting

@@ -65,11 +65,6 @@ def period_containing(start_at: datetime, time_zone: str, moment: datetime) -> P
     raise AssertionError(f"no period of the contract from {start_at} contains {moment}")
 
 
-def is_boundary(start_at: datetime, time_zone: str, moment: datetime) -> bool:
-    """Say whether a moment is a bound between two periods, or the start, of a contract that starts at `start_at`."""
-    return moment >= start_at and period_containing(start_at, time_zone, moment).start == moment
-
-
 @lru_cache(maxsize=8192)
 def local_midnight(day: date, time_zone: str) -> datetime:
     """Return the first instant of a local day as UTC; where clocks skip midnight, the instant after the skip."""

@@ -1,6 +1,6 @@
 """`meterbook contract`: what was agreed with customers."""
 
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from admin.commands.options import AsJson, By, ContractId, InputFile, OfCustomer
 from admin.connections import books
 from admin.contract_screen import show_contract
 from admin.errors import AwayError, DoorError
-from admin.plain import moment_text, plain
+from admin.plain import plain
 from admin.screen import moment, say, say_json, show_table
 from ledger import contracts
 from ledger.contract_files import ContractDefinition, ContractFileError, parse_contract
@@ -118,7 +118,6 @@ def amend(file: InputFile, *, from_: From, reason: Reason, by: By) -> None:
     with books() as connection:
         contract = contracts.get_contract(connection, contract_id)
     effective_from = local_midnight(from_, contract.time_zone)
-    text = _with_start(file, text, contract.start_at)
     amended = durable.amend_contract(contract_id, text, effective_from=effective_from, reason=reason, by=by)
     say(f"contract {contract_id} has version {amended.version} of its terms from {moment(effective_from)}")
     _say_problem(contract_id, amended.problem)
@@ -145,16 +144,6 @@ def _parsed(name: str, text: str, start: str | None = None) -> ContractDefinitio
     except ContractFileError as error:
         listed = "\n".join(f"  {problem}" for problem in error.problems)
         raise DoorError(f"{name} was not taken; correct it and repeat:\n{listed}") from error
-
-
-def _with_start(file: Path, text: str, start_at: datetime) -> str:
-    """Return a file that was started with `--start` completed by that start, which the file of new terms must name."""
-    try:
-        parse_contract(text)
-    except ContractFileError:
-        text = f'{text.rstrip()}\nstart: "{moment_text(start_at)}"\n'
-        _parsed(str(file), text)
-    return text
 
 
 def _say_problem(contract_id: str, problem: str | None) -> None:

@@ -75,3 +75,10 @@ def approve(invoice_id: InvoiceId, *, by: By) -> None:
         raise typer.Exit(1)
     approved = durable.approve_invoice(invoice_id, by=by)
     say(f"invoice {invoice_id} is approved by {approved.by}; it is being finalised")
+
+
+@application.command(epilog="Example: meterbook invoice retry acme-payg.2026-10-01")
+def retry(invoice_id: InvoiceId) -> None:
+    """Draft an invoice again at once whose contract could not be rated; by itself it tries again within the hour."""
+    durable.retry_invoice(invoice_id)
+    say(f"invoice {invoice_id} is tried again; `meterbook contract show` tells of a problem that is left")

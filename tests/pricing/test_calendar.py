@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from pricing.calendar import (
     Period,
     days,
-    is_boundary,
     is_on_grid,
     local_date,
     local_midnight,
@@ -160,6 +159,6 @@ def test_periods_tile_the_term_and_days_tile_each_period(start: datetime, zone: 
 def test_every_moment_lies_in_the_period_found_for_it(start: datetime, zone: str, after: timedelta) -> None:
     period = period_containing(start, zone, start + after)
     assert start + after in period
-    assert is_boundary(start, zone, period.start)
-    assert is_boundary(start, zone, period.end)
-    assert not is_boundary(start, zone, period.end - timedelta(microseconds=1))
+    assert period_containing(start, zone, period.start) == period
+    assert period_containing(start, zone, period.end - timedelta(microseconds=1)) == period
+    assert period_containing(start, zone, period.end).start == period.end
