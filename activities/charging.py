@@ -15,6 +15,7 @@ from activities.stripe_api import (
     RateLimitedError,
     StripeRefusedError,
     attach_payment_method,
+    cancel_intent,
     confirm_intent,
     create_intent,
     ensure_customer,
@@ -99,6 +100,13 @@ class ConfirmIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelIntent:
+    """End an unpaid PaymentIntent whose amount is no longer what is open."""
+
+    payment_intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class FetchIntent:
     """Ask what became of a PaymentIntent."""
 
@@ -171,6 +179,16 @@ class StripeActivities:
                 intent_id=request.payment_intent_id,
                 payment_method=request.payment_method,
                 idempotency_key=request.idempotency_key,
+            )
+
+    @activity.defn
+    def cancel_intent(self, request: CancelIntent) -> IntentOutcome:
+        """End a PaymentIntent, so that nothing still on its way can charge it; refused for one that is over."""
+        with _told_to_temporal():
+            return cancel_intent(
+                self._client,
+                intent_id=request.payment_intent_id,
+                idempotency_key=f"{request.payment_intent_id}/cancel",
             )
 
     @activity.defn

@@ -76,7 +76,7 @@ def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) 
 
     Returns the stored one when called again, None when nothing is to bill. Raises `NotFoundError`.
     """
-    contract = lock_contract(connection, contract_id)
+    contract = lock_customer_of(connection, contract_id)  # the invoice refers to the customer, which is locked first
     invoice_id = f"{contract_id}.opening"
     if _is_stored(connection, invoice_id):
         return get_invoice(connection, invoice_id)

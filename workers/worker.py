@@ -149,6 +149,7 @@ def stripe_activities(engine: sa.Engine, connection: stripe.StripeClient) -> lis
         charging.create_intent,
         charging.find_intent,
         charging.confirm_intent,
+        charging.cancel_intent,
         charging.fetch_intent,
     ]
 

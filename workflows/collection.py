@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities.charging import (
         AttachCard,
+        CancelIntent,
         ConfirmIntent,
         CreateIntent,
         EnsureCustomer,
@@ -50,6 +51,7 @@ CLOCKS_APART = timedelta(hours=1)
 """How far Stripe's clock may be behind ours when its objects are looked for by time."""
 LOOK_FOR_TRANSFER = timedelta(hours=6)
 LOOK_AGAIN_WHEN_BLOCKED = timedelta(days=1)
+UNEXPECTED_STATE = "payment_intent_unexpected_state"
 DO_NOT_TRY_AGAIN = "do_not_try_again"
 HARD_DECLINES = frozenset(
     {
@@ -187,6 +189,10 @@ class CollectionWorkflow:
             outcome = await self._ask_after(attempt)
         else:
             try:
+                before = await self._end_former(attempt)
+                if before is not None and before.state == "succeeded":
+                    await self._settle(attempt, before)
+                    return
                 card = await self._attach(books.customer_id, stripe_customer_id, attempt.payment_method)
                 attempt = replace(attempt, payment_intent_id=await self._intent_of(attempt, stripe_customer_id))
             except FailureError as error:  # nothing was charged, and the next attempt may have another card
@@ -239,6 +245,26 @@ class CollectionWorkflow:
             )
         self._carried = replace(self._carried, payment_intent_id=intent_id)
         return intent_id
+
+    async def _end_former(self, attempt: OpenedAttempt) -> IntentOutcome | None:
+        """End the PaymentIntent of another amount before a new one is made, and return what became of it.
+
+        A confirmation of it that is still on its way would charge the card beside the new one.
+        """
+        former = self._carried.payment_intent_id
+        if former is None or attempt.payment_intent_id is not None:
+            return None
+        try:
+            ended = await workflow.execute_activity_method(
+                StripeActivities.cancel_intent, CancelIntent(former), **STRIPE_WRITE
+            )
+        except ActivityError as error:
+            refusal = refusal_in(error)
+            if refusal is None or refusal.details != (UNEXPECTED_STATE,):
+                raise
+            return await self._ask(former)
+        self._carried = replace(self._carried, payment_intent_id=None)
+        return ended
 
     async def _created(self, attempt: OpenedAttempt, stripe_customer_id: str) -> str | None:
         """Create the attempt's PaymentIntent; where no answer comes, look whether it was made."""

@@ -40,6 +40,7 @@ from tests.ledger.books import (
     use,
 )
 from tests.ledger.usage import open_shop
+from tests.ledger.waiting import wait_until_blocked
 
 
 def lines_of(invoice: Invoice) -> list[tuple[str, str, str]]:
@@ -283,3 +284,20 @@ def test_a_lot_is_billed_once_whatever_is_drawn(shop: sa.Connection) -> None:
     invoice = finalise(shop, january(shop).invoice_id, at=FOURTH_OF_FEBRUARY)
     assert lines_of(invoice) == [("usage", "tokens", "0.00"), ("credit", "plan.prepaid", "0.00")]
     assert balances(shop) == expected(accounts_receivable="10", deferred_revenue="-9.997", usage_revenue="-0.003")
+
+
+def test_an_opening_draft_takes_the_customer_before_the_contract_as_the_draft_of_a_period_does(
+    engine: sa.Engine,
+) -> None:
+    with engine.begin() as connection:
+        open_shop(connection)
+        start(connection)
+    take_customer = sa.text("select 1 from customer for update")
+    take_contract = sa.text("select 1 from contract for no key update nowait")
+    with engine.connect() as period, engine.connect() as opening, ThreadPoolExecutor(1) as pool:
+        period.execute(take_customer)
+        drafted = pool.submit(draft_opening, opening, "plan", at=NEW_YEAR)
+        wait_until_blocked(period)
+        period.execute(take_contract)  # which a draft that took it first would hold, each waiting for the other
+        period.commit()
+        assert drafted.result(timeout=20) is not None

@@ -5,6 +5,7 @@ import pytest
 import sqlalchemy as sa
 from temporalio.client import Client
 
+from activities.stripe_api import confirm_intent
 from ledger.payments import collection_state, list_payments, record_bank_payment
 from tests.simulator import RunningSimulator
 from tests.workflows.world import Sold, eventually, first_day, invoices, month, sell, sent, usage, working
@@ -66,6 +67,53 @@ async def test_a_declined_card_is_charged_again_by_the_contract_s_schedule(
     assert attempts(engine) == ["declined", "succeeded"]
     assert len(simulator.succeeded_charges()) == 1
     assert len(simulator.objects()["payment_intent"]) == 1
+
+
+async def pay_part_after_a_decline(client: Client, engine: sa.Engine) -> None:
+    """The card declines once, and 4.00 of the 10.00 come by bank transfer before it is tried again."""
+    await starting.start_contract(client, "acme-1")
+    await eventually(lambda: status(client), lambda found: found.declines == 1)
+    with engine.begin() as connection:
+        record_bank_payment(
+            connection,
+            payment_id="bank-1",
+            invoice_id=INVOICE,
+            amount=Decimal("4.00"),
+            currency="EUR",
+            received_on=today(),
+            by="ann",
+        )
+
+
+async def test_what_is_left_after_a_part_came_by_transfer_is_charged_by_a_new_intent_and_the_former_is_ended(
+    temporal: Client, engine: sa.Engine, simulator: RunningSimulator
+) -> None:
+    owe(engine, card("pm_sim_declines_then_succeeds_1", retry_after="[3s]"))
+    async with working(temporal, engine, simulator.client()):
+        await pay_part_after_a_decline(temporal, engine)
+        await collected(temporal, "paid")
+    assert [charge["amount"] for charge in simulator.succeeded_charges()] == [600]  # 10.00 less 4.00, in cents
+    assert sorted(i["status"] for i in simulator.objects()["payment_intent"]) == ["canceled", "succeeded"]
+    assert sorted(paid(engine)) == [("bank_transfer", Decimal("4.00")), ("card", Decimal("6.00"))]
+
+
+async def test_a_former_intent_that_was_charged_after_all_is_booked_and_nothing_else_is_charged(
+    temporal: Client, engine: sa.Engine, simulator: RunningSimulator
+) -> None:
+    owe(engine, card("pm_sim_declines_then_succeeds_1", retry_after="[4s]"))
+    async with working(temporal, engine, simulator.client()):
+        await pay_part_after_a_decline(temporal, engine)
+        [intent] = simulator.objects()["payment_intent"]
+        [method] = simulator.objects()["payment_method"]
+        late = confirm_intent(
+            simulator.client(), intent_id=intent["id"], payment_method=method["id"], idempotency_key="on its way"
+        )
+        assert late.state == "succeeded"
+        await collected(temporal, "paid")
+    assert [charge["amount"] for charge in simulator.succeeded_charges()] == [1000]
+    with engine.begin() as connection:
+        unapplied = {p.method: p.unapplied for p in list_payments(connection, invoice_id=INVOICE)}
+    assert unapplied == {"bank_transfer": Decimal(0), "card": Decimal("4.00")}
 
 
 async def test_an_invoice_is_uncollectible_when_the_schedule_is_used_up(
