@@ -48,7 +48,7 @@ async def test_an_invoice_that_needs_no_review_cannot_be_approved(temporal: Clie
 
 
 async def test_fees_are_billed_in_advance_and_the_first_ones_at_once(temporal: Client, engine: sa.Engine) -> None:
-    sell(engine, Sold(start=first_day(1), end=first_day(0), method="bank_transfer", fee="25.00"))
+    sell(engine, Sold(start=first_day(1), end=first_day(0), method="bank_transfer", grace="3s", fee="25.00"))
     async with working(temporal, engine):
         await starting.start_contract(temporal, "acme-1")
 
