@@ -6,7 +6,7 @@ and day holds what is posted; it is never removed, so that its revision makes ea
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from ledger.billable import billable_readings
 from ledger.checks import check_aware
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
+from ledger.months import first_open_day, hold_closed_months
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
 from ledger.spend import LotSpend, ProductSpend, Spend, spend
 from ledger.transfers import WHOLE_DIGITS, Account, AccountCode, Transfer, post
@@ -286,7 +287,7 @@ def _post_difference(
     if not changes:
         return 0
     free_lots = {lot.lot_id for lot in lots_of(connection, contract.contract_id) if lot.cost_basis == 0}
-    closed = _closed_months(connection, contract.entity_id)
+    closed = hold_closed_months(connection, contract.entity_id)
     transfers = [_transfer(contract, change, free_lots, closed) for change in changes if change.difference]
     posted = post(connection, transfers, source=f"contract/{contract.contract_id}")
     rows = [
@@ -352,27 +353,10 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
         debit=debit,
         credit=credit,
         amount=EXACT.abs(change.difference),
-        effective_on=_first_open(place.day, closed),
+        effective_on=first_open_day(place.day, closed),
         kind=kind,
         terms_version=change.share.terms_version,
     )
-
-
-def _closed_months(connection: sa.Connection, entity_id: str) -> set[date]:
-    """Return the first days of the entity's closed months, and keep a month from being closed before this is posted."""
-    month = schema.accounting_period
-    connection.execute(sa.text("select share_books(:entity_id)"), {"entity_id": entity_id})
-    return {
-        *connection.execute(
-            sa.select(month.c.month).where(month.c.entity_id == entity_id, month.c.state == "closed")
-        ).scalars()
-    }
-
-
-def _first_open(day: date, closed: set[date]) -> date:
-    while day.replace(day=1) in closed:
-        day = (day.replace(day=1) + timedelta(days=31)).replace(day=1)
-    return day
 
 
 _TAKE_MARKS = sa.text("""

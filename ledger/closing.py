@@ -21,6 +21,7 @@ from ledger.contracts import Contract, list_contracts
 from ledger.database import Json, canonical_json
 from ledger.entities import get_entity
 from ledger.errors import InvalidError, NotFoundError, StateError
+from ledger.months import closed_months, next_month
 from pricing.calendar import Period, local_date, local_midnight, periods
 
 ISSUED = ("finalised", "paid", "uncollectible")
@@ -75,18 +76,6 @@ class Seal:
     sha256: bytes
 
 
-def open_day(connection: sa.Connection, entity_id: str, day: date) -> date:
-    """Return the day itself, or the first day after it whose month is not closed.
-
-    The entity's books are shared until the transaction ends, so that the month cannot be closed in the meantime.
-    """
-    connection.execute(sa.text("select share_books(:entity_id)"), {"entity_id": entity_id})
-    closed = _closed_months(connection, entity_id)
-    while day.replace(day=1) in closed:
-        day = _next_month(day)
-    return day
-
-
 def begin_close(connection: sa.Connection, entity_id: str, month: date, *, by: str, at: datetime) -> ClosePlan:
     """Record that a month is being closed, and return what that takes; a repetition returns what is still to do.
 
@@ -98,14 +87,14 @@ def begin_close(connection: sa.Connection, entity_id: str, month: date, *, by: s
         raise StateError(
             f"month {month:%Y-%m} of {entity_id} is not over before {month_end.isoformat()}; close it then"
         )
-    closed = _closed_months(connection, entity_id)
+    closed = closed_months(connection, entity_id)
     if month in closed:
         raise StateError(f"month {month:%Y-%m} of {entity_id} is closed already")
     earlier = _first_month(connection, entity_id)
     while earlier is not None and earlier < month:
         if earlier not in closed:
             raise StateError(f"month {earlier:%Y-%m} of {entity_id} is still open; close it before {month:%Y-%m}")
-        earlier = _next_month(earlier)
+        earlier = next_month(earlier)
     due = [item for item in _due_periods(connection, entity_id, month) if item.state != "invoiced"]
     for item in due:
         if item.period.end > at:
@@ -240,7 +229,7 @@ class _Due:
 def _due_periods(connection: sa.Connection, entity_id: str, month: date) -> list[_Due]:
     """Return the periods whose last local day lies in the month or earlier, whether or not accrual has seen them."""
     known = {(row.contract_id, row.start_at): row for row in connection.execute(_PERIODS, {"entity_id": entity_id})}
-    following = _next_month(month)
+    following = next_month(month)
     found = []
     for contract in _contracts(connection, entity_id, month):
         until = local_midnight(following, contract.time_zone)
@@ -310,7 +299,7 @@ def _transfers(connection: sa.Connection, contract_id: str, month: date) -> Iter
         sa.select(schema.transfer)
         .where((transfer.debit_id == sa.any_(accounts)) | (transfer.credit_id == sa.any_(accounts)))
         .where(transfer.effective_on >= month)
-        .where(transfer.effective_on < _next_month(month))
+        .where(transfer.effective_on < next_month(month))
         .order_by(transfer.transfer_id)
     )
     yield from connection.execute(query, execution_options={"yield_per": 1000})
@@ -342,12 +331,6 @@ def _missing(progress: CloseProgress) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
-def _closed_months(connection: sa.Connection, entity_id: str) -> set[date]:
-    period = schema.accounting_period.c
-    query = sa.select(period.month).where(period.entity_id == entity_id).where(period.state == "closed")
-    return {*connection.execute(query).scalars()}
-
-
 def _first_month(connection: sa.Connection, entity_id: str) -> date | None:
     """Return the first month in which the entity has a transfer, or a contract by the contract's own calendar."""
     first_day = connection.execute(
@@ -368,8 +351,4 @@ def _first_month(connection: sa.Connection, entity_id: str) -> date | None:
 def _month_end(connection: sa.Connection, entity_id: str, month: date) -> datetime:
     if month.day != 1:
         raise InvalidError(f"month {month} must be the first day of a month")
-    return local_midnight(_next_month(month), get_entity(connection, entity_id).time_zone)
-
-
-def _next_month(day: date) -> date:
-    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return local_midnight(next_month(month), get_entity(connection, entity_id).time_zone)

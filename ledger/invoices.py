@@ -18,10 +18,10 @@ from sqlalchemy.dialects.postgresql import insert
 from ledger import schema
 from ledger.accrual import freeze_period
 from ledger.checks import check_text
-from ledger.closing import open_day
 from ledger.contracts import Contract, lock_contract, lock_customer_of
 from ledger.errors import NotFoundError, StateError
 from ledger.invoice_lines import commits_due, fees_due
+from ledger.months import open_day
 from ledger.periods import record_invoiced
 from ledger.transfers import Account, Transfer, post
 from pricing.calendar import Period, local_date, periods

@@ -16,11 +16,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
 from ledger.checks import check_text
-from ledger.closing import open_day
 from ledger.contracts import get_contract
 from ledger.database import Json
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.invoices import Invoice, InvoiceState, get_invoice, open_amount
+from ledger.months import open_day
 from ledger.transfers import Account, AccountCode, Transfer, post
 from pricing.money import EXACT, ZERO, currency, round_to_currency, total
 

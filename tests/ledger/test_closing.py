@@ -19,12 +19,12 @@ from ledger.closing import (
     get_close,
     list_closes,
     list_seals,
-    open_day,
 )
 from ledger.contracts import set_problem
 from ledger.entities import Entity, create_entity
 from ledger.errors import ClosedPeriodError, InvalidError, NotFoundError, StateError
 from ledger.invoices import approve, draft_period, finalise
+from ledger.months import open_day
 from ledger.payments import record_bank_payment
 from ledger.transfers import Account, Transfer, post
 from tests.ledger.books import (
