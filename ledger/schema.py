@@ -184,17 +184,16 @@ usage_outcome = Table(  # what came in, by source and hour of arrival
     Column("rejected", BigInteger, nullable=False),
 )
 
-usage_tally = (
-    Table(  # what was accepted, by alias, type and hour of usage: tells matched from unmatched without the events
-        "usage_tally",
-        metadata,
-        Column("customer_alias", Text, primary_key=True),
-        Column("type", Text, primary_key=True),
-        Column("source", Text, primary_key=True),
-        Column("bucket_start", MOMENT, primary_key=True),
-        Column("events", BigInteger, nullable=False),
-        postgresql_with={"fillfactor": "50"},
-    )
+# what was accepted, by alias, type and hour of usage: tells matched from unmatched without the events
+usage_tally = Table(
+    "usage_tally",
+    metadata,
+    Column("customer_alias", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("bucket_start", MOMENT, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    postgresql_with={"fillfactor": "50"},
 )
 
 usage_rollup = Table(
@@ -295,21 +294,20 @@ lot = Table(
     CheckConstraint("amount > 0", name="amount"),
 )
 
-accrued = (
-    Table(  # what is posted for each product, lot and day: the live spend, and what the next accrual compares with
-        "accrued",
-        metadata,
-        Column("contract_id", ForeignKey("contract.contract_id"), primary_key=True),
-        Column("period_start", MOMENT, primary_key=True),
-        Column("product_id", Text, primary_key=True),
-        Column("lot_id", Text, primary_key=True),  # empty: not drawn from a lot
-        Column("day", Date, primary_key=True),
-        Column("kind", Text, nullable=False),
-        Column("quantity", QUANTITY, nullable=False),
-        Column("amount", MONEY, nullable=False),
-        Column("revision", Integer, nullable=False),
-        CheckConstraint("kind in ('usage', 'fee')", name="kind"),
-    )
+# what is posted for each product, lot and day: the live spend, and what the next accrual compares with
+accrued = Table(
+    "accrued",
+    metadata,
+    Column("contract_id", ForeignKey("contract.contract_id"), primary_key=True),
+    Column("period_start", MOMENT, primary_key=True),
+    Column("product_id", Text, primary_key=True),
+    Column("lot_id", Text, primary_key=True),  # empty: not drawn from a lot
+    Column("day", Date, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("quantity", QUANTITY, nullable=False),
+    Column("amount", MONEY, nullable=False),
+    Column("revision", Integer, nullable=False),
+    CheckConstraint("kind in ('usage', 'fee')", name="kind"),
 )
 
 # --- the ledger ---------------------------------------------------------------------------------------------------
@@ -399,9 +397,8 @@ ledger_seal = Table(
 invoice = Table(
     "invoice",
     metadata,
-    Column(
-        "invoice_id", Text, primary_key=True
-    ),  # {contract_id}.{first local day of the period}, or {contract_id}.opening
+    # {contract_id}.{first local day of the period}, or {contract_id}.opening
+    Column("invoice_id", Text, primary_key=True),
     Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
     Column("customer_id", ForeignKey("customer.customer_id"), nullable=False),
     Column("entity_id", ForeignKey("entity.entity_id"), nullable=False),
