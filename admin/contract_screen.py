@@ -7,7 +7,8 @@ from admin.plain import Plain, decimal_text, duration_text, json_text
 from admin.screen import moment, money, note, say, show_facts, show_table
 from ledger.contracts import Contract
 from ledger.spend import Spend
-from pricing.terms import FixedFee, Graduated, Package, PerUnit, Price, Terms, Tier, Volume
+from pricing.prices import FixedFee, Graduated, Package, PerUnit, Price, Tier, Volume
+from pricing.terms import Terms
 
 
 def show_contract(contract: Contract, terms: Sequence[Terms], spent: Spend, workflow: Plain) -> None:

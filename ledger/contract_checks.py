@@ -14,8 +14,9 @@ from ledger import schema
 from ledger.database import Json
 from ledger.terms_codec import terms_from_json
 from pricing.calendar import is_on_grid
+from pricing.prices import FixedFee
 from pricing.segments import terms_in_force
-from pricing.terms import FixedFee, Terms
+from pricing.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)

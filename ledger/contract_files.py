@@ -12,7 +12,8 @@ from ledger.yaml_fields import Findings, Problem, Value, read_yaml
 from pricing.calendar import local_midnight
 from pricing.checks import terms_problems
 from pricing.money import Currency, currency
-from pricing.terms import Commit, FixedFee, Graduated, Package, PerUnit, Price, ProductPrice, Terms, Tier, Volume
+from pricing.prices import FixedFee, Graduated, Package, PerUnit, Price, Tier, Volume
+from pricing.terms import Commit, ProductPrice, Terms
 
 PRICE_MODELS = ("per_unit", "package", "graduated", "volume", "fixed_fee")
 COLLECTION_METHODS = ("card", "bank_transfer")

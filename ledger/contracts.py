@@ -36,8 +36,9 @@ from ledger.terms_codec import (
     terms_to_json,
 )
 from pricing.calendar import needs_quarter_hours, periods
+from pricing.prices import FixedFee
 from pricing.segments import terms_in_force
-from pricing.terms import Commit, FixedFee, Lot, Terms
+from pricing.terms import Commit, Lot, Terms
 
 HOUR, QUARTER_HOUR = 60, 15
 FIRST_REASON = "start of the contract"

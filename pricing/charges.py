@@ -5,9 +5,9 @@ from decimal import Decimal
 
 from pricing.models import Standing, price_steps
 from pricing.money import EXACT, ZERO, to_ledger_scale, total
+from pricing.prices import Volume
 from pricing.rated import Charge, ChargeSlice
 from pricing.segments import Segment
-from pricing.terms import Volume
 
 
 def charges_of_product(segments: Sequence[Segment]) -> tuple[Charge, ...]:

@@ -7,7 +7,8 @@ from typing import assert_never
 
 from pricing.errors import TermsError
 from pricing.money import WIDE
-from pricing.terms import Commit, FixedFee, Graduated, Package, PerUnit, Price, ProductPrice, Terms, Tier, Volume
+from pricing.prices import FixedFee, Graduated, Package, PerUnit, Price, Tier, Volume
+from pricing.terms import Commit, ProductPrice, Terms
 
 Problem = tuple[str, str]
 """A path such as `products[1].price.tiers[0].up_to`, and a sentence that says what must change."""

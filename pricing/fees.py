@@ -7,9 +7,10 @@ from decimal import Decimal
 from pricing.calendar import Period, days
 from pricing.errors import TermsError
 from pricing.money import EXACT, WIDE, ZERO, to_ledger_scale
+from pricing.prices import FixedFee
 from pricing.rated import EarnedDay, Fee
 from pricing.segments import terms_in_force
-from pricing.terms import FixedFee, Terms
+from pricing.terms import Terms
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -32,6 +33,7 @@ def rate_fees(terms: Sequence[Terms], period: Period, entity_time_zone: str) -> 
             in_force.version,
             product.price.amount,
             tuple(_earned(product.price.amount, period, entity_time_zone)),
+            period,
         )
         for product in in_force.prices
         if isinstance(product.price, FixedFee)

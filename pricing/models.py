@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import assert_never
 
 from pricing.money import EXACT, ZERO
+from pricing.prices import Graduated, Package, PerUnit, Tier, UsagePrice, Volume
 from pricing.rated import Step
-from pricing.terms import Graduated, Package, PerUnit, Tier, UsagePrice, Volume
 from pricing.wording import counted, number, price_text
 
 

@@ -7,28 +7,31 @@ from typing import Literal
 
 from pricing.calendar import Period
 from pricing.money import Currency
-from pricing.terms import UsagePrice
+from pricing.prices import Composite, UsagePrice
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of the way to an amount: `quantity` units at `unit_price`, plus `flat_fee`, is `amount`, exactly.
 
-    `over` and `up_to` bound the tier in units of the whole period; both None where the price has no tiers.
+    `over` and `up_to` bound the tier in units of its tier period; both None where the price has no tiers. `unit_price`
+    is None where there is none, as in a tier that costs its flat fee only.
     """
 
     text: str
     quantity: Decimal
-    unit_price: Decimal
+    unit_price: Decimal | None
     amount: Decimal
     flat_fee: Decimal = Decimal(0)
     over: Decimal | None = None
     up_to: Decimal | None = None
+    tier: int | None = None
+    """The tier's number, 1 being the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeSlice:
-    """The part of a charge that belongs to one interval [start, end) within one day of the entity."""
+    """The part of a charge, adjustments included, that belongs to one interval [start, end) of one entity day."""
 
     start: datetime
     end: datetime
@@ -37,10 +40,22 @@ class ChargeSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """A product's usage in one price segment; `amount` is exact and the sum of its steps.
+class Adjustment:
+    """What is added to a charge or taken off it (then below zero), exactly: its own share of a discount or bound."""
 
-    The slices' amounts are at ledger scale and add up to `to_ledger_scale(amount)`. An interval without usage has none.
+    kind: Literal["discount", "minimum", "maximum"]
+    adjustment_id: str
+    """The discount's id, the product's, or `contract` for the bounds of the contract."""
+    name: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A product's usage in one price segment and group; `amount` is exact, before adjustments, the sum of its steps.
+
+    The slices' amounts are at ledger scale and add up to what `amount` and the adjustments come to at ledger scale. An
+    interval without usage has none. `segment` and `groups` together tell the charges of a product apart.
     """
 
     product_id: str
@@ -48,11 +63,17 @@ class Charge:
     unit: str
     segment: Period
     terms_version: int
-    price: UsagePrice
+    price: UsagePrice | Composite | None
+    """None for the minimum of a contract, which no price makes."""
     quantity: Decimal
+    """Units as they are priced: after rounding and conversion, without the allowance."""
     amount: Decimal
     steps: tuple[Step, ...]
     slices: tuple[ChargeSlice, ...]
+    groups: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    """Where the price stands: empty for the contract itself, else the rate card and override in words."""
+    adjustments: tuple[Adjustment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,7 @@ class Draw:
     start: datetime
     end: datetime
     amount: Decimal
+    groups: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +99,32 @@ class EarnedDay:
 
 @dataclass(frozen=True, slots=True)
 class Fee:
-    """A fixed fee of one period: `amount` is billed at its start; `earned` adds up to it over the period's days."""
+    """A fee as far as it concerns one billing period: what that bills of it, and what its days earn of it.
+
+    `service` is the fee's own period, which may be longer or shorter than the billing period. `amount` is billed in
+    this billing period: zero where another one bills it; below zero credits seats given up. Over all days of `service`
+    the earned amounts add up to all that is billed for it.
+    """
 
     product_id: str
     name: str
     terms_version: int
     amount: Decimal
     earned: tuple[EarnedDay, ...]
+    service: Period
+    timing: Literal["advance", "arrears"] = "advance"
+    quantity: Decimal = Decimal(1)
+    steps: tuple[Step, ...] = ()
+    """How the amount came about; empty for a plain fee charged whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line as it stands on an invoice: rounded once to the currency. Credits are negative."""
 
-    kind: Literal["usage", "fee", "commit", "credit"]
+    kind: Literal["usage", "fee", "commit", "credit", "discount", "minimum", "maximum"]
     product_id: str
-    """The product, or the lot for kinds commit and credit."""
+    """The product; the lot for kinds commit and credit."""
     description: str
     service: Period
     quantity: Decimal
@@ -101,6 +133,8 @@ class Line:
     """The amount before rounding."""
     amount: Decimal
     steps: tuple[Step, ...] = ()
+    groups: tuple[tuple[str, str], ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

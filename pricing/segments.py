@@ -10,7 +10,8 @@ from itertools import pairwise
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError, NegativeQuantityError
 from pricing.money import EXACT, ZERO, total
-from pricing.terms import FixedFee, ProductPrice, Reading, Terms, UsagePrice
+from pricing.prices import FixedFee, UsagePrice
+from pricing.terms import ProductPrice, Reading, Terms
 
 Usage = Mapping[tuple[Period, str], Decimal]
 """The quantity per interval and metric; a pair without usage is absent."""

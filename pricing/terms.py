@@ -1,8 +1,4 @@
-"""A contract's terms as data: which product has which price, and which commits it brings.
-
-The price models are a closed union: `match` them with `assert_never`, so that the type checker lists what a new one
-needs.
-"""
+"""A contract's terms as data: its products and their prices, commits, discounts, overrides, minimum and maximum."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,65 +6,83 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.money import Currency
+from pricing.prices import CellPrice, Price, Rounding
+
+TierPeriod = Literal["billing_period", "contract", "month", "day", "hour"]
+
+# --- products -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
-    """Units above the tier before and up to `up_to` (None: no end) at `unit_price`, plus `flat_fee` once entered."""
+class Conversion:
+    """Turns the metric's unit into the price's: divide or multiply by `factor` (> 0), then round to whole units."""
 
-    up_to: Decimal | None
+    operation: Literal["divide", "multiply"]
+    factor: Decimal
+    rounding: Rounding = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityRounding:
+    """Rounds a metric's quantity to `places` decimals; negative places round to tens, hundreds."""
+
+    rounding: Rounding
+    places: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Free units of a product in each of its tier periods, counted after conversion.
+
+    `per_metric` multiplies them by the quantity of another metric in the billing period (100 for each hosted app),
+    `per_seats` by the seats of another product. Unused units are lost, or with `rollover_cap` kept for the next period,
+    at most that many.
+    """
+
+    units: Decimal
+    per_metric: str | None = None
+    per_seats: str | None = None
+    rollover_cap: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoursOfDay:
+    """Other figures of a windowed commitment for windows that begin in local hours [start, end)."""
+
+    start: int
+    end: int
     unit_price: Decimal
-    flat_fee: Decimal = Decimal(0)
+    amount: Decimal | None = None
+    quantity: Decimal | None = None
+    overage_factor: Decimal = Decimal(1)
+    true_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class PerUnit:
-    """Every unit costs the same."""
+class WindowedCommitment:
+    """A commitment for each hour or day: an `amount` or a `quantity`; neither leaves the windows uncommitted.
 
-    unit_price: Decimal
-    model: Literal["per_unit"] = "per_unit"
+    Usage above it costs `overage_factor` times the price; with `true_up` a window below it is charged up to it.
+    `hours` replace these figures, and the price, at some times of the day; the first that fits applies.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Package:
-    """Whole packages of `size` units; a package begun is a package charged."""
-
-    size: Decimal
-    package_price: Decimal
-    model: Literal["package"] = "package"
-
-
-@dataclass(frozen=True, slots=True)
-class Graduated:
-    """Each unit is charged at the price of the tier it falls into."""
-
-    tiers: tuple[Tier, ...]
-    model: Literal["graduated"] = "graduated"
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """All units are charged at the price of the tier that the period's whole quantity reaches."""
-
-    tiers: tuple[Tier, ...]
-    model: Literal["volume"] = "volume"
-
-
-@dataclass(frozen=True, slots=True)
-class FixedFee:
-    """An amount per billing period, billed in advance and earned day by day."""
-
-    amount: Decimal
-    model: Literal["fixed_fee"] = "fixed_fee"
-
-
-UsagePrice = PerUnit | Package | Graduated | Volume
-Price = UsagePrice | FixedFee
+    window: Literal["hour", "day"]
+    amount: Decimal | None = None
+    quantity: Decimal | None = None
+    overage_factor: Decimal = Decimal(1)
+    true_up: bool = False
+    hours: tuple[HoursOfDay, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProductPrice:
-    """A product with its price; `metric_id` names what is counted and is None exactly for a fixed fee."""
+    """A product with its price, and how its quantity is counted before the price applies.
+
+    `metric_id` names what is counted and is None exactly where nothing is: fees, seats, one-offs and composites.
+    Each combination of values of `group_by` is rated alone. Tiers and allowances begin anew with each `tier_period`;
+    products of one `tier_group` stand in the same tiers, in time order. `minimum` and `maximum` bound what the product
+    comes to in one billing period.
+    """
 
     product_id: str
     name: str
@@ -76,6 +90,23 @@ class ProductPrice:
     metric_id: str | None = None
     unit: str = "unit"
     """What one unit of quantity is called on an invoice: token, request."""
+    tags: tuple[str, ...] = ()
+    group_by: tuple[str, ...] = ()
+    rounding: QuantityRounding | None = None
+    conversion: Conversion | None = None
+    allowance: Allowance | None = None
+    tier_period: TierPeriod = "billing_period"
+    tier_group: str | None = None
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    commitment: WindowedCommitment | None = None
+    pricing_unit: str | None = None
+    """The custom unit of the price's amounts; None: the contract's currency."""
+    source: str = ""
+    """Where the price stands: empty for the contract itself, else the rate card and override in words."""
+
+
+# --- contracts ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +126,65 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class CustomUnit:
+    """A unit in which products may be priced, such as credits, and what one of it costs in the contract's currency."""
+
+    code: str
+    exponent: int
+    money_per_unit: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """A reduction of usage charges, before commits are drawn and never below zero.
+
+    `percentage` takes `value` per cent off, `fixed` an amount per billing period, spread over what it applies to in
+    proportion. Percentages come first, whatever their order. It applies to `products` (ids or `tag:` tags; empty: all)
+    in periods that begin in [start, end), UTC, None being open.
+    """
+
+    discount_id: str
+    name: str
+    kind: Literal["percentage", "fixed"]
+    value: Decimal
+    products: tuple[str, ...] = ()
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A contract's own price for products of its rate card, in [start, end), UTC, None being open.
+
+    It hits the products that `products` (ids or `tag:` tags) name and, where given, the usage whose group values are
+    all in `groups`. Exactly one of `multiplier` (of every amount of the card's price) and `price` is given. Of several,
+    a `price` goes before a multiplier, and then the lowest `priority` (Metronome's explicit prioritization).
+    """
+
+    override_id: str
+    products: tuple[str, ...]
+    groups: tuple[tuple[str, str], ...] = ()
+    multiplier: Decimal | None = None
+    price: CellPrice | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    priority: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CardUse:
+    """The rate card of a contract: a card, or an alias whose schedule the contract follows from card to card."""
+
+    card_id: str | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
-    """One version of a contract's terms, in force from `effective_from` (UTC) until the next version's."""
+    """One version of a contract's terms, in force from `effective_from` (UTC) until the next version's.
+
+    Rating wants terms without a `card`: `pricing.cards.resolve` turns cards and overrides into prices.
+    """
 
     contract_id: str
     version: int
@@ -104,16 +192,35 @@ class Terms:
     currency: Currency
     prices: tuple[ProductPrice, ...]
     commits: tuple[Commit, ...] = ()
+    card: CardUse | None = None
+    overrides: tuple[Override, ...] = ()
+    discounts: tuple[Discount, ...] = ()
+    units: tuple[CustomUnit, ...] = ()
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+
+
+# --- what is rated ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The quantity of one metric in one interval [start, end) in UTC."""
+    """What one metric counted for one combination of group values in one interval [start, end) in UTC.
+
+    `quantity` is what the interval adds to the metric's quantity: below zero where a highest or latest value falls.
+    `amount` is the money that the events carried, `values` each event's value in time order; only prices that ask for
+    them need them.
+    """
 
     metric_id: str
     start: datetime
     end: datetime
     quantity: Decimal
+    groups: tuple[tuple[str, str], ...] = ()
+    """Group keys with their values, sorted by key."""
+    events: int = 0
+    amount: Decimal = Decimal(0)
+    values: tuple[Decimal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from ledger.contract_files import (
     parse_contract,
 )
 from pricing.money import Currency
-from pricing.terms import Commit, FixedFee, Graduated, Package, PerUnit, ProductPrice, Terms, Tier, Volume
+from pricing.prices import FixedFee, Graduated, Package, PerUnit, Tier, Volume
+from pricing.terms import Commit, ProductPrice, Terms
 
 GOOD = """\
 contract: acme-2026

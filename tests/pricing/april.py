@@ -6,9 +6,10 @@ from decimal import Decimal
 
 from pricing.calendar import Period
 from pricing.money import currency
+from pricing.prices import FixedFee, Graduated, Price, Tier, Volume
 from pricing.rated import Charge, RatedPeriod
 from pricing.rating import rate_period
-from pricing.terms import Commit, FixedFee, Graduated, Lot, Price, ProductPrice, Reading, Terms, Tier, Volume
+from pricing.terms import Commit, Lot, ProductPrice, Reading, Terms
 
 
 def on(day: int, hour: int = 0) -> datetime:

@@ -5,7 +5,8 @@ import pytest
 
 from pricing.checks import check_terms, terms_problems
 from pricing.errors import TermsError
-from pricing.terms import Commit, FixedFee, Package, PerUnit, Price, ProductPrice
+from pricing.prices import FixedFee, Package, PerUnit, Price
+from pricing.terms import Commit, ProductPrice
 from tests.pricing.april import graduated, on, product, rate, terms, used, volume
 
 D = Decimal

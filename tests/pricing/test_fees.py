@@ -5,8 +5,8 @@ import pytest
 
 from pricing.calendar import Period
 from pricing.errors import TermsError
+from pricing.prices import FixedFee, PerUnit
 from pricing.rating import rate_fees
-from pricing.terms import FixedFee, PerUnit
 from tests.pricing.april import APRIL, on, product, rate, terms, used
 
 D = Decimal

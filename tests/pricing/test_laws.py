@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.money import to_ledger_scale
+from pricing.prices import Graduated, Package, PerUnit, Tier, UsagePrice, Volume
 from pricing.rated import RatedPeriod
-from pricing.terms import Graduated, Lot, Package, PerUnit, Reading, Terms, Tier, UsagePrice, Volume
+from pricing.terms import Lot, Reading, Terms
 from tests.pricing.april import APRIL, on, product, rate, terms
 
 METRICS = ("tokens", "calls")

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from pricing.terms import Lot, PerUnit, Reading
+from pricing.prices import PerUnit
+from pricing.terms import Lot, Reading
 from tests.pricing.april import bill, drawn, graduated, left, lot, on, product, rate, terms, used
 
 D = Decimal

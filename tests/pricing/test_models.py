@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from pricing.terms import Graduated, Package, PerUnit, UsagePrice, Volume
+from pricing.prices import Graduated, Package, PerUnit, UsagePrice, Volume
 from tests.pricing.april import charge_for, graduated, product, rate, terms, tiers, used, volume
 
 D = Decimal

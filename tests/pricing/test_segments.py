@@ -7,8 +7,9 @@ import pytest
 
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError, NegativeQuantityError, TermsError
+from pricing.prices import Package, PerUnit
 from pricing.rating import slice_cuts
-from pricing.terms import Package, PerUnit, Reading
+from pricing.terms import Reading
 from tests.pricing.april import (
     APRIL,
     bill,
