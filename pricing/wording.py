@@ -27,3 +27,8 @@ def counted(quantity: Decimal, unit: str) -> str:
     if unit.endswith("y") and unit[-2] not in "aeiou":
         return f"{number(quantity)} {unit[:-1]}ies"
     return f"{number(quantity)} {unit}s"
+
+
+def percent_text(rate_percent: Decimal) -> str:
+    """Write a percentage with the digits that the terms give it: 2.90%."""
+    return f"{price_text(rate_percent)}%"
