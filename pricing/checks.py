@@ -2,20 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from decimal import Decimal
-from typing import assert_never
 
 from pricing.errors import TermsError
-from pricing.money import WIDE
-from pricing.prices import FixedFee, Graduated, Package, PerUnit, Price, Tier, Volume
-from pricing.terms import Commit, ProductPrice, Terms
+from pricing.price_checks import Problem, bounds_problems, money_problems, number_problems, price_problems
+from pricing.prices import Composite, Seats
+from pricing.product_checks import KINDS, group_keys, is_fee, product_problems, tier_group_problems
+from pricing.terms import Commit, CustomUnit, Discount, Override, ProductPrice, Terms
 
-Problem = tuple[str, str]
-"""A path such as `products[1].price.tiers[0].up_to`, and a sentence that says what must change."""
+TAG = "tag:"
+"""Begins a name that stands for every product with that tag."""
 
-LEDGER_DECIMALS = 12
-MOST_DIGITS = 24
-"""Before and after the point of a price, so that its product with any quantity of 38 digits is exact."""
+MOST_EXPONENT = 12
+WHOLE_PERCENT = Decimal(100)
 
 
 def check_versions(versions: Sequence[Terms]) -> None:
@@ -45,87 +45,163 @@ def check_terms(terms: Terms) -> None:
 
 
 def terms_problems(terms: Terms) -> tuple[Problem, ...]:
-    """Return every contradiction in terms, in the order of a contract file; its key for `prices` is `products`."""
+    """Return every contradiction in terms, in the order of a contract file; its key for `prices` is `products`.
+
+    Names of products that a rate card may bring are left to the check of the terms that the card resolves to.
+    """
+    units = frozenset(unit.code for unit in terms.units)
     return (
+        *_card_problems(terms),
         *_repeated("products", [product.product_id for product in terms.prices]),
-        *(p for n, product in enumerate(terms.prices) for p in _product_problems(f"products[{n}]", product)),
+        *(p for n, product in enumerate(terms.prices) for p in product_problems(f"products[{n}]", product, units)),
+        *tier_group_problems("products", terms.prices),
+        *_composite_problems(terms),
+        *_allowance_seats_problems(terms),
         *_repeated("commits", [commit.commit_id for commit in terms.commits]),
         *(p for n, commit in enumerate(terms.commits) for p in _commit_problems(f"commits[{n}]", commit, terms)),
+        *_repeated("overrides", [override.override_id for override in terms.overrides]),
+        *(p for n, o in enumerate(terms.overrides) for p in _override_problems(f"overrides[{n}]", o, terms)),
+        *_repeated("discounts", [discount.discount_id for discount in terms.discounts]),
+        *(p for n, d in enumerate(terms.discounts) for p in _discount_problems(f"discounts[{n}]", d, terms)),
+        *_repeated("units", [unit.code for unit in terms.units], field="code"),
+        *(p for n, unit in enumerate(terms.units) for p in _unit_problems(f"units[{n}]", unit)),
+        *bounds_problems("", "minimum", terms.minimum, "maximum", terms.maximum),
     )
 
 
-def _repeated(path: str, ids: Sequence[str]) -> Iterator[Problem]:
+def _repeated(path: str, ids: Sequence[str], *, field: str = "id") -> Iterator[Problem]:
     counts = Counter(ids)
     for n, name in enumerate(ids):
         if counts[name] > 1 and name in ids[:n]:
-            yield f"{path}[{n}].id", f"repeats {name!r}; give each its own id"
+            yield f"{path}[{n}].{field}", f"repeats {name!r}; give each its own {field}"
 
 
-def _product_problems(path: str, product: ProductPrice) -> Iterator[Problem]:
-    if isinstance(product.price, FixedFee):
-        if product.metric_id is not None:
-            yield f"{path}.metric", f"is {product.metric_id!r}, but a fixed fee counts nothing; leave it out"
-    elif product.metric_id is None:
-        yield f"{path}.metric", "is missing; name the metric whose units this price is for"
-    yield from _price_problems(f"{path}.price", product.price)
+def _card_problems(terms: Terms) -> Iterator[Problem]:
+    card = terms.card
+    if card is not None and (card.card_id is None) == (card.alias is None):
+        yield "rate_card", "names a card and an alias, or neither; give exactly one of rate_card and rate_card_alias"
 
 
-def _price_problems(path: str, price: Price) -> Iterator[Problem]:
-    match price:
-        case PerUnit(unit_price):
-            yield from _number_problems(f"{path}.unit_price", unit_price)
-        case Package(size, package_price):
-            yield from _number_problems(f"{path}.size", size, above_zero=True)
-            yield from _number_problems(f"{path}.package_price", package_price)
-        case Graduated(tiers) | Volume(tiers):
-            yield from _tiers_problems(f"{path}.tiers", tiers)
-        case FixedFee(amount):
-            yield from _number_problems(f"{path}.amount", amount, most_decimals=LEDGER_DECIMALS)
-        case _:
-            assert_never(price)
+# --- names of products --------------------------------------------------------------------------------------------
 
 
-def _tiers_problems(path: str, tiers: Sequence[Tier]) -> Iterator[Problem]:
-    if not tiers:
-        yield path, "is empty; give at least one tier, the last without up_to"
-    over = Decimal(0)
-    for n, tier in enumerate(tiers):
-        here, is_last = f"{path}[{n}]", n == len(tiers) - 1
-        if tier.up_to is None:
-            if not is_last:
-                yield f"{here}.up_to", "is missing; only the last tier may be without end"
-        elif unusable := list(_number_problems(f"{here}.up_to", tier.up_to)):
-            yield from unusable
-        elif tier.up_to <= over:
-            yield f"{here}.up_to", f"is {tier.up_to:f}; it must be above {over:f}, where the tier before ends"
-        elif is_last:
-            yield f"{here}.up_to", f"is {tier.up_to:f}; leave it out, because the last tier has no end"
-        else:
-            over = tier.up_to
-        yield from _number_problems(f"{here}.unit_price", tier.unit_price)
-        yield from _number_problems(f"{here}.flat_fee", tier.flat_fee)
+def _named(name: str, products: Sequence[ProductPrice]) -> list[ProductPrice]:
+    """Return the products that an id or a tag names."""
+    if name.startswith(TAG):
+        return [product for product in products if name.removeprefix(TAG) in product.tags]
+    return [product for product in products if product.product_id == name]
+
+
+def _names_problems(path: str, names: Sequence[str], terms: Terms, what: str) -> Iterator[Problem]:
+    """Yield the names that stand for no product, and for none but fees, which `what` does not reach."""
+    for n, name in enumerate(names):
+        here = f"{path}.products[{n}]"
+        found = _named(name, terms.prices)
+        if not found and terms.card is None:
+            word = "is a tag of no product" if name.startswith(TAG) else "is no product"
+            yield here, f"is {name!r}, which {word} of these terms"
+        elif found and all(is_fee(product.price) for product in found):
+            kind = KINDS[type(found[0].price)]
+            yield here, f"is {name!r}, {kind}; {what} usage products only"
+        if name in names[:n]:
+            yield here, f"repeats {name!r}; name each product once"
+
+
+def _composite_problems(terms: Terms) -> Iterator[Problem]:
+    for n, product in enumerate(terms.prices):
+        if not isinstance(product.price, Composite):
+            continue
+        path = f"products[{n}].price"
+        if not product.price.products:
+            yield f"{path}.products", "is empty; name the products whose amounts it takes a share of"
+        yield from _names_problems(path, product.price.products, terms, "a composite takes a share of")
+        for m, name in enumerate(product.price.products):
+            circle = _way_back(product, name, terms.prices)
+            if circle:
+                way = " to ".join(repr(step) for step in circle)
+                yield f"{path}.products[{m}]", f"leads back to this composite, by way of {way}; break the circle"
+
+
+def _way_back(composite: ProductPrice, name: str, products: Sequence[ProductPrice]) -> list[str]:
+    """Return the products by which a name leads back to a composite; none if it does not."""
+    ways = [[product] for product in _named(name, products)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop(0)
+        here = way[-1]
+        if here.product_id == composite.product_id:
+            return [product.product_id for product in way]
+        if here.product_id in seen or not isinstance(here.price, Composite):
+            continue
+        seen.add(here.product_id)
+        ways += [[*way, found] for further in here.price.products for found in _named(further, products)]
+    return []
+
+
+def _allowance_seats_problems(terms: Terms) -> Iterator[Problem]:
+    for n, product in enumerate(terms.prices):
+        seats = None if product.allowance is None else product.allowance.per_seats
+        if seats is None:
+            continue
+        found = _named(seats, terms.prices)
+        is_unknown = not found and terms.card is None
+        if is_unknown or any(not isinstance(other.price, Seats) for other in found):
+            yield f"products[{n}].allowance.per_seats", f"is {seats!r}, which is no product of seats of these terms"
+
+
+# --- the parts of a contract --------------------------------------------------------------------------------------
 
 
 def _commit_problems(path: str, commit: Commit, terms: Terms) -> Iterator[Problem]:
-    yield from _number_problems(f"{path}.amount", commit.amount, above_zero=True, most_decimals=LEDGER_DECIMALS)
-    if commit.end is not None and commit.end <= commit.start:
-        yield f"{path}.end", f"is {commit.end.isoformat()}; it must be after the start {commit.start.isoformat()}"
-    prices = {product.product_id: product.price for product in terms.prices}
-    for n, product_id in enumerate(commit.products):
-        if product_id not in prices:
-            yield f"{path}.products[{n}]", f"is {product_id!r}, which is no product of these terms"
-        elif isinstance(prices[product_id], FixedFee):
-            yield f"{path}.products[{n}]", f"is {product_id!r}, a fixed fee; a commit serves usage products only"
+    yield from money_problems(f"{path}.amount", commit.amount, above_zero=True)
+    yield from _window_problems(path, commit.start, commit.end)
+    yield from _names_problems(path, commit.products, terms, "a commit serves")
 
 
-def _number_problems(
-    path: str, value: Decimal, *, above_zero: bool = False, most_decimals: int = MOST_DIGITS
-) -> Iterator[Problem]:
-    if not value.is_finite():
-        yield path, f"is {value}; it must be a number"
-    elif value.adjusted() >= MOST_DIGITS:
-        yield path, f"is {value}; it may have at most {MOST_DIGITS} digits before the point"
-    elif value < 0 or (above_zero and value == 0):
-        yield path, f"is {value:f}; it must be {'above zero' if above_zero else 'zero or more'}"
-    elif value != value.quantize(Decimal(1).scaleb(-most_decimals), context=WIDE):
-        yield path, f"is {value:f}; it may have at most {most_decimals} decimals"
+def _window_problems(path: str, start: datetime | None, end: datetime | None) -> Iterator[Problem]:
+    if start is not None and end is not None and end <= start:
+        yield f"{path}.end", f"is {end.isoformat()}; it must be after the start {start.isoformat()}"
+
+
+def _discount_problems(path: str, discount: Discount, terms: Terms) -> Iterator[Problem]:
+    unusable = list(money_problems(f"{path}.value", discount.value))
+    yield from unusable
+    if not unusable and discount.kind == "percentage" and discount.value > WHOLE_PERCENT:
+        yield f"{path}.value", f"is {discount.value:f} per cent; it must be at most 100"
+    yield from _names_problems(path, discount.products, terms, "a discount reduces")
+    yield from _window_problems(path, discount.start, discount.end)
+
+
+def _override_problems(path: str, override: Override, terms: Terms) -> Iterator[Problem]:
+    if (override.multiplier is None) == (override.price is None):
+        yield f"{path}.multiplier", "is given beside a price, or neither is; give exactly one of multiplier and price"
+    if override.multiplier is not None:
+        yield from number_problems(f"{path}.multiplier", override.multiplier)
+    if override.price is not None:
+        yield from price_problems(f"{path}.price", override.price)
+    if not override.products:
+        yield f"{path}.products", "is empty; name the products that this override prices"
+    yield from _names_problems(path, override.products, terms, "an override prices")
+    yield from _override_groups_problems(path, override, terms)
+    yield from _window_problems(path, override.start, override.end)
+
+
+def _override_groups_problems(path: str, override: Override, terms: Terms) -> Iterator[Problem]:
+    keys = [key for key, _ in override.groups]
+    for n, key in enumerate(keys):
+        if key in keys[:n]:
+            yield f"{path}.groups.{key}", "is given twice; give each key one value"
+    hit = [product for name in override.products for product in _named(name, terms.prices)]
+    if terms.card is not None or not hit:
+        return
+    for key in dict.fromkeys(keys):
+        if all(key not in group_keys(product) for product in hit):
+            yield f"{path}.groups.{key}", "splits none of these products, so the override hits nothing; leave it out"
+
+
+def _unit_problems(path: str, unit: CustomUnit) -> Iterator[Problem]:
+    if not unit.code:
+        yield f"{path}.code", "is empty; give the unit a code, such as credits"
+    if not 0 <= unit.exponent <= MOST_EXPONENT:
+        yield f"{path}.exponent", f"is {unit.exponent}; it must be between 0 and {MOST_EXPONENT}"
+    yield from money_problems(f"{path}.money_per_unit", unit.money_per_unit, above_zero=True)

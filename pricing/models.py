@@ -24,6 +24,7 @@ from pricing.prices import (
     Percentage,
     PerUnit,
     StairStep,
+    Tier,
     UsagePrice,
     Volume,
     VolumeBlocks,
@@ -167,7 +168,7 @@ def _steps_without_usage(price: CellPrice, standing: Standing) -> tuple[Step, ..
         case GraduatedPercentage(percent_tiers, flat_fee_at_zero=True):
             return tuple(percentages.percentage_flat_fee_at_zero(percent_tiers[0]))
         case StairStep(stairs, amount_at_zero=True):
-            return (stair_step(stairs, ZERO, ZERO, "unit", owes_flat_fee=True),)
+            return tuple(flat_fee_at_zero(Tier(stairs[0].up_to, None, stairs[0].amount)))
         case _:
             return ()
 
