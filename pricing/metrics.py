@@ -4,12 +4,17 @@ A metric has versions; an event counts under the version in force at its timesta
 computed in `pricing.aggregation`, bind every other place that counts:
 
 - sum adds the values, count the events, unique the distinct members;
-- max, min and latest take one value: the highest, the lowest, or that of the last event (ties by the events' order);
+- max, min and latest take one value: the highest, the lowest, or that of the last event (ties by the events' order),
+  where a latest value below zero counts as zero (Lago);
 - average is the sum of the values divided by their number;
 - percentile interpolates between the two values nearest to the rank, as PostgreSQL's percentile_cont does;
 - time_weighted adds the values up to a level and multiplies each level by the time that it lasts.
+
+Where no event counts and nothing is carried over, the quantity is zero.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,8 +27,10 @@ TimeUnit = Literal["second", "minute", "hour", "day", "period"]
 Granularity = Literal["second", "day"]
 Operation = Literal["add", "remove"]
 
-ADDITIVE: frozenset[Aggregation] = frozenset({"sum", "count"})
-"""What the intervals of a period count adds up to what the whole period counts."""
+PropertyValue = str | bool | Decimal
+"""A property of an event as it is read; a number is never a float."""
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +111,48 @@ class MeasuredEvent:
     groups: tuple[tuple[str, str], ...] = ()
     operation: Operation = "add"
     order: str = ""
+
+
+def version_in_force(metric: Metric, moment: datetime) -> MetricVersion | None:
+    """Return the version under which an event of that moment counts; None before the first version begins."""
+    begun = [
+        version for version in metric.versions if version.effective_from is None or version.effective_from <= moment
+    ]
+    return begun[-1] if begun else None
+
+
+def passes(version: MetricVersion, properties: Mapping[str, PropertyValue]) -> bool:
+    """Say whether all filters of a version fit the properties of an event; its computed condition is not looked at."""
+    return all(_fits(rule, properties.get(rule.property)) for rule in version.filters)
+
+
+def _fits(rule: Filter, value: PropertyValue | None) -> bool:
+    if rule.exists is not None:
+        return (value is not None) == rule.exists
+    if value is None:
+        return False
+    if rule.at_least is not None or rule.below is not None:
+        number = _number(value)
+        return (
+            number is not None
+            and (rule.at_least is None or number >= rule.at_least)
+            and (rule.below is None or number < rule.below)
+        )
+    texts = rule.one_of if rule.equals is None else (rule.equals,)
+    return any(_is_text(value, text) for text in texts)
+
+
+def _is_text(value: PropertyValue, text: str) -> bool:
+    match value:
+        case bool():
+            return text == ("true" if value else "false")
+        case Decimal():
+            return value == _number(text)
+        case _:
+            return value == text
+
+
+def _number(value: PropertyValue) -> Decimal | None:
+    if isinstance(value, str):
+        return Decimal(value) if NUMBER.fullmatch(value) else None
+    return value if isinstance(value, Decimal) else None
