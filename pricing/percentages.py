@@ -22,7 +22,7 @@ from pricing.wording import counted, number, percent_text, price_text
 def wants_values(price: Percentage) -> bool:
     """Tell whether a percentage must see each event's own value: with bounds per event, free events or free amount."""
     bounded = price.minimum_per_event is not None or price.maximum_per_event is not None
-    return bounded or bool(price.free_events) or bool(price.free_amount)
+    return bounded or _grants(price)
 
 
 def percentage_steps(price: Percentage, usage: Measure, before: Measure, whole: Measure) -> Iterator[Step]:
@@ -75,6 +75,10 @@ def _as_tiers(tiers: Sequence[PercentTier]) -> tuple[Tier, ...]:
     return tuple(Tier(tier.up_to, _share(tier.rate_percent), tier.flat_fee) for tier in tiers)
 
 
+def _grants(price: Percentage) -> bool:
+    return bool(price.free_events) or bool(price.free_amount)
+
+
 def _share(rate_percent: Decimal) -> Decimal:
     return EXACT.scaleb(rate_percent, -2)
 
@@ -117,7 +121,7 @@ def _steps_by_event(price: Percentage, usage: Measure, before: Measure) -> Itera
 
 
 def _tally(price: Percentage, usage: Measure, before: Measure) -> _Tally:
-    for measure in (before, usage):
+    for measure in (before, usage) if _grants(price) else (usage,):
         if not measure.values and measure.quantity != ZERO:
             raise PricingError(
                 f"usage of {number(measure.quantity)} came without the values of its events, which a percentage with "
@@ -155,7 +159,7 @@ def _free_part(price: Percentage, position: int, value: Decimal, covered: Decima
 
     Free events and a free amount end each other, so that the one that covers less applies; zero grants nothing.
     """
-    if not price.free_events and not price.free_amount:
+    if not _grants(price):
         return None
     if price.free_events and position >= price.free_events:
         return None

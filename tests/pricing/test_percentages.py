@@ -110,6 +110,12 @@ def test_events_without_their_values_are_refused_where_they_count() -> None:
     with pytest.raises(PricingError, match="800 came without the values of its events"):
         cost(percentage("5", free_events=1), measure("800", events=4))
 
+    unseen = Standing(measure("800", events=4), measure("900", events=5))
+    with pytest.raises(PricingError, match="800 came without the values"):
+        price_steps(percentage("5", free_events=1), payments("100"), unseen, "payment")
+    # bounds alone look at no earlier event
+    assert amount_of(price_steps(percentage("5", most="4"), payments("100"), unseen, "payment")) == D(4)
+
 
 def test_a_percentage_by_events_is_explained_rule_by_rule() -> None:
     price = percentage("2.99", "0.25", least="1.75", most="12", free_amount="30")
