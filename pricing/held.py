@@ -108,7 +108,7 @@ def _decimals(shares: Sequence[Fraction]) -> list[Decimal]:
     for share in shares:
         running += share
         quotient = WIDE.divide(Decimal(running.numerator), Decimal(running.denominator))
-        reached = quotient.quantize(context=WIDE)
+        reached = quotient.quantize(QUOTIENT_PLACES, context=WIDE)
         parts.append(total([reached, -before]))
         before = reached
     return parts
