@@ -6,16 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.calendar import (
+    Anchor,
     Period,
+    cycle_day,
     days,
     is_on_grid,
     local_date,
+    local_days,
     local_midnight,
     needs_quarter_hours,
     period_containing,
     period_starting,
     periods,
+    whole_period,
 )
+from pricing.prices import Cadence
 
 ZONES = [
     "UTC",
@@ -28,6 +33,11 @@ ZONES = [
     "Asia/Kathmandu",  # +05:45
     "Pacific/Kiritimati",  # +14:00
 ]
+CADENCES: list[Cadence] = ["day", "week", "two_weeks", "month", "quarter", "half_year", "year"]
+ANCHORS = st.one_of(
+    st.none(), st.builds(Anchor, st.integers(1, 31)), st.builds(Anchor, st.integers(1, 31), st.integers(1, 12))
+)
+WEEKDAYS = st.one_of(st.none(), st.builds(Anchor, st.integers(1, 7)))
 
 
 def at(text: str) -> datetime:
@@ -137,7 +147,120 @@ def test_a_zone_with_an_odd_offset_needs_buckets_of_a_quarter_hour(zone: str, *,
     assert needs_quarter_hours(["UTC", zone], since=at("2026-01-01T00:00Z")) is expected
 
 
+@pytest.mark.parametrize(
+    ("cadence", "starts"),
+    [
+        ("day", ["2026-01-31", "2026-02-01", "2026-02-02"]),
+        ("week", ["2026-01-31", "2026-02-07", "2026-02-14"]),
+        ("two_weeks", ["2026-01-31", "2026-02-14", "2026-02-28"]),
+        ("quarter", ["2026-01-31", "2026-04-30", "2026-07-31"]),
+        ("half_year", ["2026-01-31", "2026-07-31", "2027-01-31"]),
+        ("year", ["2026-01-31", "2027-01-31", "2028-01-31"]),
+    ],
+)
+def test_periods_of_every_cadence_begin_on_anniversaries(cadence: Cadence, starts: list[str]) -> None:
+    start = at("2026-01-31T00:00Z")
+    assert [period_starting(start, "UTC", n, cadence=cadence).start.date().isoformat() for n in range(3)] == starts
+
+
+@pytest.mark.parametrize(
+    ("start", "cadence", "anchor", "starts"),
+    [
+        ("2026-01-15", "month", Anchor(1), ["2026-01-15", "2026-02-01", "2026-03-01"]),
+        ("2026-01-15", "month", Anchor(20), ["2026-01-15", "2026-01-20", "2026-02-20"]),
+        ("2026-02-10", "month", Anchor(31), ["2026-02-10", "2026-02-28", "2026-03-31"]),
+        ("2026-01-01", "month", Anchor(1), ["2026-01-01", "2026-02-01", "2026-03-01"]),
+        # Without a month, quarters are counted from the month of the start; with one they are the calendar's.
+        ("2026-02-15", "quarter", Anchor(1), ["2026-02-15", "2026-05-01", "2026-08-01"]),
+        ("2026-02-15", "quarter", Anchor(1, 1), ["2026-02-15", "2026-04-01", "2026-07-01"]),
+        ("2026-03-15", "half_year", Anchor(1, 7), ["2026-03-15", "2026-07-01", "2027-01-01"]),
+        ("2026-02-15", "year", Anchor(6, 4), ["2026-02-15", "2026-04-06", "2027-04-06"]),
+        ("2028-03-01", "year", Anchor(29, 2), ["2028-03-01", "2029-02-28", "2030-02-28"]),
+        ("2026-01-15", "week", Anchor(1), ["2026-01-15", "2026-01-19", "2026-01-26"]),  # a Thursday; then Mondays
+        ("2026-01-15", "week", Anchor(6), ["2026-01-15", "2026-01-17", "2026-01-24"]),
+    ],
+)
+def test_an_anchor_makes_the_first_period_a_short_one(
+    start: str, cadence: Cadence, anchor: Anchor, starts: list[str]
+) -> None:
+    start_at = at(f"{start}T00:00Z")
+    found = [period_starting(start_at, "UTC", n, cadence=cadence, anchor=anchor).start for n in range(3)]
+    assert [moment.date().isoformat() for moment in found] == starts
+
+
+def test_a_short_first_period_is_a_part_of_a_whole_one() -> None:
+    start = at("2026-01-15T00:00Z")
+    assert whole_period(start, "UTC", 0, anchor=Anchor(1)) == Period(at("2026-01-01T00:00Z"), at("2026-02-01T00:00Z"))
+    assert whole_period(start, "UTC", 1, anchor=Anchor(1)) == Period(at("2026-02-01T00:00Z"), at("2026-03-01T00:00Z"))
+    assert whole_period(start, "UTC", 0) == period_starting(start, "UTC", 0)
+
+
+def test_a_first_period_that_begins_on_the_anchors_day_is_whole_whatever_its_hour() -> None:
+    start = at("2026-01-01T14:00Z")
+    assert whole_period(start, "UTC", 0, anchor=Anchor(1)) == Period(start, at("2026-02-01T00:00Z"))
+
+
+@pytest.mark.parametrize(("day", "month"), [(0, None), (32, None), (1, 0), (1, 13)])
+def test_an_anchor_that_no_calendar_has_is_refused(day: int, month: int | None) -> None:
+    with pytest.raises(ValueError, match="the anchor's"):
+        Anchor(day, month)
+
+
+@pytest.mark.parametrize(("cadence", "anchor"), [("day", Anchor(1)), ("week", Anchor(8)), ("two_weeks", Anchor(1, 1))])
+def test_an_anchor_that_does_not_fit_the_cadence_is_refused(cadence: Cadence, anchor: Anchor) -> None:
+    with pytest.raises(ValueError, match="cannot be anchored"):
+        period_starting(at("2026-01-01T00:00Z"), "UTC", 1, cadence=cadence, anchor=anchor)
+
+
+def test_the_days_on_which_cycles_turn_go_back_as_well() -> None:
+    assert [cycle_day(date(2026, 3, 31), "month", None, n) for n in (-1, 0, 1)] == [
+        date(2026, 2, 28),
+        date(2026, 3, 31),
+        date(2026, 4, 30),
+    ]
+    assert cycle_day(date(2026, 1, 10), "quarter", Anchor(1), -1) == date(2025, 10, 1)
+
+
+def test_a_day_that_a_zone_skipped_is_no_period_and_no_day() -> None:
+    start, end = at("2011-12-29T00:00-10:00"), at("2012-01-01T00:00+14:00")  # Samoa had no 30 December 2011
+    found = periods(start, end, "Pacific/Apia", end, cadence="day")
+    assert [local_date(period.start, "Pacific/Apia").day for period in found] == [29, 31]
+    assert local_days(Period(start, end), "Pacific/Apia") == 2
+
+
+@pytest.mark.parametrize(("day", "count"), [(date(2026, 3, 29), 1), (date(2026, 10, 25), 1), (date(2026, 1, 1), 90)])
+def test_local_days_are_counted_by_date_whatever_their_hours(day: date, count: int) -> None:
+    end = local_midnight(day + timedelta(days=count), "Europe/Berlin")
+    assert local_days(Period(local_midnight(day, "Europe/Berlin"), end), "Europe/Berlin") == count
+
+
 STARTS = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  zone beside
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    start=STARTS,
+    zone=st.sampled_from([*ZONES, "Pacific/Apia"]),
+    length=st.integers(1, 900),
+    cadence=st.sampled_from(CADENCES),
+    data=st.data(),
+)
+def test_periods_of_any_contract_tile_its_term(
+    start: datetime, zone: str, length: int, cadence: Cadence, data: st.DataObject
+) -> None:
+    short = cadence in {"day", "week", "two_weeks"}
+    anchor = data.draw(st.none() if cadence == "day" else WEEKDAYS if short else ANCHORS)
+    end = start + timedelta(days=length)
+    found = periods(start, end, zone, end, cadence=cadence, anchor=anchor)
+    assert (found[0].start, found[-1].end) == (start, end)
+    assert all(earlier.end == later.start for earlier, later in pairwise(found))
+    assert all(period.start < period.end for period in found)
+    middle = start + (end - start) / 2
+    period = period_containing(start, zone, middle, cadence=cadence, anchor=anchor)
+    assert Period(period.start, min(period.end, end)) in found
+    whole = whole_period(start, zone, 0, cadence=cadence, anchor=anchor)
+    assert whole.start <= found[0].start
+    assert found[0].end <= whole.end
 
 
 @settings(max_examples=50, deadline=None)
