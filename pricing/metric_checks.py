@@ -43,6 +43,10 @@ def version_problems(version: MetricVersion) -> tuple[Problem, ...]:
 def _sequence_problems(metric: Metric) -> Iterator[Problem]:
     if not metric.versions:
         yield "versions", "is empty; a metric has at least one version"
+    for n, version in enumerate(metric.versions):
+        if version.effective_from is not None and version.effective_from.tzinfo is None:
+            yield f"versions[{n}].effective_from", "has no time zone; give one, for example +00:00"
+            return  # it cannot be compared
     for n, (before, after) in enumerate(pairwise(metric.versions), start=1):
         path = f"versions[{n}]"
         if after.version <= before.version:
