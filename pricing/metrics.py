@@ -76,7 +76,8 @@ class MetricVersion:
     granularity: Granularity = "second"
     """Only time_weighted: with `day` a change of level counts for the whole local day on which it happens.
 
-    A member that is removed still counts on that day (Lago's proration: both days counted).
+    Then the time unit is day or period, and every day counts the same, however many hours it has. A member that is
+    removed still counts on that day, once even if it returns on it (Lago's proration: both days counted).
     """
     group_keys: tuple[str, ...] = ()
     rounding: QuantityRounding | None = None
