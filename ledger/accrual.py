@@ -22,7 +22,7 @@ from ledger.months import first_open_day, hold_closed_months
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
 from ledger.spend import LotSpend, ProductSpend, Spend, spend
 from ledger.transfers import WHOLE_DIGITS, Account, AccountCode, Transfer, post
-from pricing.calendar import Period, local_date, period_containing, periods
+from pricing.calendar import Period, local_date, period_containing
 from pricing.errors import PricingError
 from pricing.money import EXACT, ZERO
 from pricing.rated import RatedPeriod
@@ -69,7 +69,7 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     check_aware("as_of", as_of)
     contract = lock_contract(connection, contract_id)
     as_of = max(as_of, contract.accrued_at or as_of)
-    record_periods(connection, contract_id, periods(contract.start_at, contract.end_at, contract.time_zone, as_of))
+    record_periods(connection, contract_id, contract.periods(as_of))
     batches = _take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
     recorded = list_periods(connection, contract_id)
     rated = _rate(connection, contract, [period.period for period in recorded if period.state == "open"])
@@ -91,7 +91,7 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     """
     check_aware("at", at)
     contract = lock_customer_of(connection, contract_id)
-    record_periods(connection, contract_id, periods(contract.start_at, contract.end_at, contract.time_zone, at))
+    record_periods(connection, contract_id, contract.periods(at))
     period = _to_freeze(connection, contract_id, period_start, at)
     [rated] = _rate(connection, contract, [period])
     this = _ACCRUED.c.period_start == period_start
@@ -134,7 +134,9 @@ def _outcome(
     if as_of < contract.start_at:
         next_boundary = contract.start_at
     else:
-        next_boundary = period_containing(contract.start_at, contract.time_zone, as_of).end
+        next_boundary = period_containing(
+            contract.start_at, contract.time_zone, as_of, cadence=contract.cadence, anchor=contract.anchor
+        ).end
     is_over = contract.end_at is not None and contract.end_at <= as_of
     if contract.end_at is not None and not is_over:
         next_boundary = min(next_boundary, contract.end_at)
@@ -207,6 +209,9 @@ def _entity_zone(connection: sa.Connection, contract: Contract) -> str:
     return zone
 
 
+AccruedKind = Literal["usage", "fee", "fee_in_arrears"]
+
+
 class _Place(NamedTuple):
     """What an accrued amount is for; an empty `lot_id` means that it is not drawn from a lot."""
 
@@ -220,7 +225,7 @@ class _Place(NamedTuple):
 class _Share:
     """What belongs to a place. The usage's quantity stands where it is not drawn, so that it counts once."""
 
-    kind: Literal["usage", "fee"]
+    kind: AccruedKind
     quantity: Decimal = ZERO
     amount: Decimal = ZERO
     terms_version: int | None = None
@@ -240,14 +245,14 @@ def _shares(rated: Sequence[RatedPeriod], zone: str, *, through: date) -> dict[_
         )
 
     for period in rated:
-        versions = {(charge.product_id, charge.segment.start): charge.terms_version for charge in period.charges}
+        versions = {(c.product_id, c.segment.start, c.groups): c.terms_version for c in period.charges}
         start = period.period.start
         for charge in period.charges:
             for part in charge.slices:
                 place = _Place(start, charge.product_id, "", local_date(part.start, zone))
                 add(place, _Share("usage", part.quantity, part.amount, charge.terms_version))
         for draw in period.draws:
-            version = versions[draw.product_id, draw.segment_start]
+            version = versions[draw.product_id, draw.segment_start, draw.groups]
             place = _Place(start, draw.product_id, draw.lot_id, local_date(draw.start, zone))
             add(place, _Share("usage", ZERO, draw.amount, version))
             add(place._replace(lot_id=""), _Share("usage", ZERO, EXACT.minus(draw.amount), version))
@@ -255,7 +260,8 @@ def _shares(rated: Sequence[RatedPeriod], zone: str, *, through: date) -> dict[_
             for earned in fee.earned:
                 if earned.day <= through:
                     place = _Place(start, fee.product_id, "", earned.day)
-                    add(place, _Share("fee", ZERO, earned.amount, fee.terms_version))
+                    kind: AccruedKind = "fee" if fee.timing == "advance" else "fee_in_arrears"
+                    add(place, _Share(kind, ZERO, earned.amount, fee.terms_version))
     return shares
 
 
@@ -338,6 +344,8 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
     product = ("product", place.product_id)
     if change.share.kind == "fee":
         kind, debit, credit = "fee_earned", account("deferred_revenue", product), account("fixed_revenue", product)
+    elif change.share.kind == "fee_in_arrears":
+        kind, debit, credit = "fee_earned", account("unbilled_receivable"), account("fixed_revenue", product)
     elif not place.lot_id:
         kind, debit, credit = "usage_accrued", account("unbilled_receivable"), account("usage_revenue", product)
     else:

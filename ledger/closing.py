@@ -22,7 +22,7 @@ from ledger.database import Json, canonical_json
 from ledger.entities import get_entity
 from ledger.errors import InvalidError, NotFoundError, StateError
 from ledger.months import closed_months, next_month
-from pricing.calendar import Period, local_date, local_midnight, periods
+from pricing.calendar import Period, local_date, local_midnight
 
 ISSUED = ("finalised", "paid", "uncollectible")
 
@@ -233,7 +233,7 @@ def _due_periods(connection: sa.Connection, entity_id: str, month: date) -> list
     found = []
     for contract in _contracts(connection, entity_id, month):
         until = local_midnight(following, contract.time_zone)
-        for period in periods(contract.start_at, contract.end_at, contract.time_zone, until):
+        for period in contract.periods(until):
             if local_date(period.end - timedelta.resolution, contract.time_zone) < following:
                 row = known.get((contract.contract_id, period.start))
                 state = (row.period_state, row.invoice_id, row.invoice_state) if row else ("open", None, None)

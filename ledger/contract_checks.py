@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ledger import schema
 from ledger.database import Json
+from ledger.rate_cards import with_prices
 from ledger.terms_codec import terms_from_json
 from pricing.calendar import is_on_grid
 from pricing.prices import FixedFee
@@ -69,7 +70,7 @@ def spans_of_customer(connection: sa.Connection, customer_id: str, *, but: str) 
     return tuple(
         span
         for (_, start_at, end_at), versions in terms_by_contract.items()
-        for span in priced_spans(versions, start_at, end_at)
+        for span in priced_spans(with_prices(connection, versions), start_at, end_at)
     )
 
 
@@ -87,15 +88,17 @@ def overlap_problems(own: Sequence[PricedSpan], others: Sequence[PricedSpan]) ->
                 )
 
 
-def metric_problems(connection: sa.Connection, terms: Terms) -> Iterator[str]:
+def metric_problems(connection: sa.Connection, versions: Sequence[Terms]) -> Iterator[str]:
     """Refuse metrics that do not exist."""
-    wanted = metrics_of(terms)
-    known = {
-        *connection.execute(sa.select(schema.metric.c.metric_id).where(schema.metric.c.metric_id.in_(wanted))).scalars()
+    known = {*connection.execute(sa.select(schema.metric.c.metric_id)).scalars()}
+    wanted = {
+        (price.metric_id, price.product_id)
+        for terms in versions
+        for price in terms.prices
+        if price.metric_id is not None and price.metric_id not in known
     }
-    for price in terms.prices:
-        if price.metric_id is not None and price.metric_id not in known:
-            yield f"metric {price.metric_id} of product {price.product_id} does not exist; create it first"
+    for metric_id, product_id in sorted(wanted):
+        yield f"metric {metric_id} of product {product_id} does not exist; create it first"
 
 
 def grid_problems(moments: Mapping[str, datetime | None], bucket_minutes: int) -> Iterator[str]:

@@ -27,6 +27,7 @@ from ledger.database import sha256_of
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.intake.attribution import mark_contract, rebuild_customer
 from ledger.periods import frozen_until, list_periods, record_periods
+from ledger.rate_cards import with_prices
 from ledger.terms_codec import (
     definition_content,
     digest_of,
@@ -35,8 +36,10 @@ from ledger.terms_codec import (
     terms_from_json,
     terms_to_json,
 )
-from pricing.calendar import needs_quarter_hours, periods
-from pricing.prices import FixedFee
+from pricing.calendar import Anchor, Period, needs_quarter_hours, periods
+from pricing.checks import check_versions
+from pricing.errors import TermsError
+from pricing.prices import Cadence, FixedFee
 from pricing.segments import terms_in_force
 from pricing.terms import Commit, Lot, Terms
 
@@ -48,7 +51,8 @@ FIRST_REASON = "start of the contract"
 class Contract:
     """A contract of the term [start_at, end_at) in UTC; `problem` says why rating stopped, None while all is well.
 
-    `time_zone` decides its periods. `accrued_at` is the moment that its balance is accrued to; None: not yet.
+    `time_zone`, `cadence` and `anchor` (None: the anniversary of the start) decide its periods. `accrued_at` is the
+    moment that its balance is accrued to; None: not yet.
     """
 
     contract_id: str
@@ -58,10 +62,16 @@ class Contract:
     time_zone: str
     start_at: datetime
     end_at: datetime | None
+    cadence: Cadence
+    anchor: Anchor | None
     policy: Policy
     problem: str | None
     accrued_at: datetime | None
     created_at: datetime
+
+    def periods(self, until: datetime) -> tuple[Period, ...]:
+        """Return all periods that have begun by `until` (inclusive), in order."""
+        return periods(self.start_at, self.end_at, self.time_zone, until, cadence=self.cadence, anchor=self.anchor)
 
 
 def create_contract(
@@ -76,13 +86,14 @@ def create_contract(
     bucket_minutes = _lock_customer(connection, definition.customer_id)
     if _is_recorded(connection, definition):
         return "exists"
+    terms = _priced(connection, f"contract {definition.contract_id} cannot be started", [definition.terms])
     zones = _entity_zone(connection, definition.entity_id)
     width = bucket_minutes
     if zones and needs_quarter_hours([definition.time_zone, *zones], since=definition.start_at):
         width = QUARTER_HOUR
     _refuse(
         f"contract {definition.contract_id} cannot be started",
-        _start_problems(connection, definition, bucket_minutes=width, entity_exists=bool(zones)),
+        _start_problems(connection, definition, terms, bucket_minutes=width, entity_exists=bool(zones)),
     )
     if not _insert_contract(connection, definition):
         return _compared(connection, definition)  # it came into being meanwhile, for another customer
@@ -130,7 +141,15 @@ def list_contracts(
 
 
 def terms_of(connection: sa.Connection, contract_id: str) -> tuple[Terms, ...]:
-    """Return all versions of a contract's terms in order; raise `NotFoundError`."""
+    """Return a contract's terms in order, with the prices of its rate cards and overrides in place.
+
+    Raises `NotFoundError`, and `TermsError` for a card that does not exist.
+    """
+    return with_prices(connection, agreed_terms(connection, contract_id))
+
+
+def agreed_terms(connection: sa.Connection, contract_id: str) -> tuple[Terms, ...]:
+    """Return all versions of a contract's terms in order, as they were agreed; raise `NotFoundError`."""
     rows = connection.execute(
         sa.select(_TERMS.c.terms).where(_TERMS.c.contract_id == contract_id).order_by(_TERMS.c.version)
     ).scalars()
@@ -184,8 +203,9 @@ def amend_contract(
     check_text("reason", reason)
     check_text("by", by)
     contract, bucket_minutes = _lock_both(connection, contract_id)
-    versions = terms_of(connection, contract_id)
+    versions = agreed_terms(connection, contract_id)
     terms = replace(definition.terms, version=versions[-1].version + 1, effective_from=effective_from)
+    priced = _priced(connection, f"contract {contract_id} cannot be amended", [terms])
     in_force = terms_in_force(versions, effective_from)
     same = in_force is not None and in_force.effective_from == effective_from
     if in_force is not None and same and digest_of(in_force) == digest_of(terms):
@@ -194,12 +214,12 @@ def amend_contract(
         f"contract {contract_id} cannot be amended",
         (
             *_amendment_problems(contract, definition, versions, terms),
-            *metric_problems(connection, terms),
+            *metric_problems(connection, priced),
             *grid_problems(
                 {"effective_from": effective_from, **_commit_moments(_added(versions, terms))}, bucket_minutes
             ),
             *overlap_problems(
-                priced_spans((*versions, terms), contract.start_at, contract.end_at),
+                priced_spans(with_prices(connection, (*versions, terms)), contract.start_at, contract.end_at),
                 spans_of_customer(connection, contract.customer_id, but=contract_id),
             ),
         ),
@@ -246,7 +266,7 @@ def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetim
     recorded = list_periods(connection, contract_id)
     if recorded:
         last = recorded[-1].period.start
-        record_periods(connection, contract_id, periods(contract.start_at, end_at, contract.time_zone, last))
+        record_periods(connection, contract_id, replace(contract, end_at=end_at).periods(last))
     mark_contract(connection, contract_id)
     return get_contract(connection, contract_id)
 
@@ -260,18 +280,33 @@ def _refuse(what: str, problems: Iterator[str] | Sequence[str]) -> None:
         raise InvalidError(f"{what}: {'; '.join(found)}")
 
 
+def _priced(connection: sa.Connection, what: str, versions: Sequence[Terms]) -> tuple[Terms, ...]:
+    """Return terms with their prices in place, checked; refuse cards and overrides that lead nowhere."""
+    try:
+        found = with_prices(connection, versions)
+        check_versions(found)
+    except TermsError as error:
+        raise InvalidError(f"{what}: {error}") from error
+    return found
+
+
 def _start_problems(
-    connection: sa.Connection, definition: ContractDefinition, *, bucket_minutes: int | None, entity_exists: bool
+    connection: sa.Connection,
+    definition: ContractDefinition,
+    terms: Sequence[Terms],
+    *,
+    bucket_minutes: int | None,
+    entity_exists: bool,
 ) -> Iterator[str]:
     if bucket_minutes is None:
         yield f"customer {definition.customer_id} does not exist; create it first"
     if not entity_exists:
         yield f"entity {definition.entity_id} does not exist; create it first"
-    yield from metric_problems(connection, definition.terms)
+    yield from metric_problems(connection, terms)
     moments = {"start": definition.start_at, "end": definition.end_at, **_commit_moments(definition.terms.commits)}
     yield from grid_problems(moments, bucket_minutes or QUARTER_HOUR)
     yield from overlap_problems(
-        priced_spans([definition.terms], definition.start_at, definition.end_at),
+        priced_spans(terms, definition.start_at, definition.end_at),
         spans_of_customer(connection, definition.customer_id, but=definition.contract_id),
     )
 
@@ -374,6 +409,9 @@ _CONTRACTS = sa.select(
     _CONTRACT.c.time_zone,
     _CONTRACT.c.start_at,
     _CONTRACT.c.end_at,
+    _CONTRACT.c.cadence,
+    _CONTRACT.c.anchor_day,
+    _CONTRACT.c.anchor_month,
     _CONTRACT.c.policy,
     _CONTRACT.c.problem,
     _CONTRACT.c.accrued_at,
@@ -389,7 +427,10 @@ def _one(connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], contract
 
 
 def _from_row(row: sa.Row[*tuple[Any, ...]]) -> Contract:
-    return Contract(**{**row._mapping, "policy": policy_from_json(row.policy)})  # noqa: SLF001 - its public name
+    stored = {**row._mapping}  # noqa: SLF001 - public in all but name
+    day, month = stored.pop("anchor_day"), stored.pop("anchor_month")
+    anchor = None if day is None else Anchor(day, month)
+    return Contract(**{**stored, "anchor": anchor, "policy": policy_from_json(row.policy)})
 
 
 def _unknown(contract_id: str) -> str:

@@ -24,7 +24,7 @@ from ledger.invoice_lines import commits_due, fees_due
 from ledger.months import open_day
 from ledger.periods import record_invoiced
 from ledger.transfers import Account, Transfer, post
-from pricing.calendar import Period, local_date, periods
+from pricing.calendar import Period, local_date
 from pricing.money import EXACT, WIDE, ZERO, currency, round_to_currency, to_ledger_scale, total
 from pricing.rated import Line, Step
 
@@ -72,7 +72,7 @@ class Invoice:
 
 
 def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) -> Invoice | None:
-    """Draft the invoice of what a new contract owes at once: the first period's fees and its commits.
+    """Draft the invoice of what a new contract owes at once: the first period's fees in advance and its commits.
 
     Returns the stored one when called again, None when nothing is to bill. Raises `NotFoundError`.
     """
@@ -80,8 +80,8 @@ def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) 
     invoice_id = f"{contract_id}.opening"
     if _is_stored(connection, invoice_id):
         return get_invoice(connection, invoice_id)
-    first = periods(contract.start_at, contract.end_at, contract.time_zone, contract.start_at)[0]
-    lines = [*fees_due(connection, contract, [first]), *commits_due(connection, contract, first)]
+    first = contract.periods(contract.start_at)[0]
+    lines = [*fees_due(connection, contract, until=first.start), *commits_due(connection, contract, first)]
     if not lines:
         return None
     return _store(
@@ -101,11 +101,9 @@ def draft_period(connection: sa.Connection, contract_id: str, period_start: date
         return get_invoice(connection, invoice_id)
     rated = freeze_period(connection, contract_id, period_start, at=at)
     period = rated.period
-    begun = periods(contract.start_at, contract.end_at, contract.time_zone, period.end)
-    following = [other for other in begun if other.start == period.end]
     lines = [
         *rated.lines,
-        *fees_due(connection, contract, [period, *following]),
+        *fees_due(connection, contract, until=period.end),
         *commits_due(connection, contract, period),
     ]
     flags = _flags(connection, contract, period, total([line.amount for line in lines]))
@@ -275,6 +273,8 @@ def _store(
             "exact": to_ledger_scale(line.exact),
             "amount": line.amount,
             "steps": _STEPS.dump_python(line.steps, mode="json"),
+            "groups": dict(line.groups),
+            "source": line.source,
         }
         for position, line in enumerate(lines, start=1)
     ]
@@ -316,12 +316,14 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
     net = ZERO
     for position, line in enumerate(invoice.lines, start=1):
         match line.kind:
-            case "usage" | "credit":
+            case "usage" | "credit" | "discount" | "minimum" | "maximum":
                 net = EXACT.add(net, line.amount)
             case "fee" | "commit":
                 dimension = "product" if line.kind == "fee" else "lot"
                 deferred = account("deferred_revenue", dimensions=((dimension, line.product_id),))
                 billed.append((str(position), deferred, line.amount, line.exact))
+            case "fee_in_arrears":
+                billed.append((str(position), account("unbilled_receivable"), line.amount, line.exact))
             case _:
                 assert_never(line.kind)
     if invoice.kind == "period":
@@ -337,7 +339,7 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
 
 
 def _unbilled(connection: sa.Connection, invoice: Invoice) -> Decimal:
-    """Return the exact amount that accrual posted as unbilled for the invoice's period."""
+    """Return the exact amount of usage that accrual posted as unbilled for the invoice's period."""
     accrued = schema.accrued.c
     query = (
         sa.select(sa.func.coalesce(sa.func.sum(accrued.amount), 0))
@@ -394,6 +396,8 @@ def _line_from(row: sa.Row[tuple[object, ...]], code: str) -> Line:
         exact=_plain(row.exact),
         amount=round_to_currency(row.amount, currency(code)),
         steps=_STEPS.validate_python(row.steps),
+        groups=tuple(sorted(row.groups.items())),
+        source=row.source,
     )
 
 

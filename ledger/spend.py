@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.contracts import Contract, get_contract, lots_of, terms_of
 from ledger.periods import list_periods
-from pricing.calendar import Period, periods
+from pricing.calendar import Period
 from pricing.money import EXACT, ZERO, total
 from pricing.terms import ProductPrice
 
@@ -90,7 +90,7 @@ def _current_period(connection: sa.Connection, contract: Contract) -> Period:
     recorded = list_periods(connection, contract.contract_id)
     if recorded:
         return recorded[-1].period
-    return periods(contract.start_at, contract.end_at, contract.time_zone, contract.start_at)[0]
+    return contract.periods(contract.start_at)[0]
 
 
 def _products(connection: sa.Connection, contract_id: str, period_start: datetime) -> tuple[ProductSpend, ...]:

@@ -23,7 +23,7 @@ def check_versions(versions: Sequence[Terms]) -> None:
     if not versions:
         raise ValueError("no terms are given; give all versions of one contract")
     contracts = {terms.contract_id for terms in versions}
-    if len(contracts) > 1 or len({terms.version for terms in versions}) < len(versions):
+    if len(contracts) > 1 or len({(terms.version, terms.effective_from) for terms in versions}) < len(versions):
         numbers = sorted((terms.contract_id, terms.version) for terms in versions)
         raise ValueError(f"terms are not the versions of one contract, each once: {numbers}")
     currencies = sorted({terms.currency.code for terms in versions})

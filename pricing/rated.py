@@ -122,7 +122,7 @@ class Fee:
 class Line:
     """A line as it stands on an invoice: rounded once to the currency. Credits are negative."""
 
-    kind: Literal["usage", "fee", "commit", "credit", "discount", "minimum", "maximum"]
+    kind: Literal["usage", "fee", "fee_in_arrears", "commit", "credit", "discount", "minimum", "maximum"]
     product_id: str
     """The product; the lot for kinds commit and credit."""
     description: str
