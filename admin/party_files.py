@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from ledger.checks import check_currency, check_slug, check_text, check_time_zone
 from ledger.customers import Customer
 from ledger.entities import Entity
 from ledger.errors import InvalidError
-from ledger.metrics import Metric
+from ledger.metrics import checked
+from pricing.metrics import NUMBER, Aggregation, Filter, Granularity, Metric, MetricVersion, TimeUnit
+from pricing.prices import Rounding
+from pricing.terms import Conversion, QuantityRounding
 
 Kept = TypeVar("Kept")
 Place = tuple[str | int, ...]
@@ -54,6 +59,15 @@ def _checked(check: Callable[[str, str], None], field: str) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _exact(value: object) -> object:
+    """Take a number as it is written: whole, or in quotes; what YAML reads as a float may have lost digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return Decimal(value)
+    raise PydanticCustomError("refused", "must be a whole number, or a decimal between quotes")
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -89,18 +103,87 @@ class CustomerFile(_File):
         )
 
 
+Exact = Annotated[Decimal, BeforeValidator(_exact)]
+
+
+class FilterFile(_File):
+    """A filter of a metric: exactly one of `equals`, `one_of`, `exists`, and a range of `at_least` and `below`."""
+
+    property: str
+    equals: str | None = None
+    one_of: list[str] = []
+    at_least: Exact | None = None
+    below: Exact | None = None
+    exists: bool | None = None
+
+    def kept(self) -> Filter:
+        """Return the filter as metrics hold it."""
+        return Filter(self.property, self.equals, tuple(self.one_of), self.at_least, self.below, self.exists)
+
+
+class RoundingFile(_File):
+    """How a metric's quantity is rounded."""
+
+    rounding: Rounding
+    places: int = 0
+
+
+class ConversionFile(_File):
+    """How a metric's unit becomes the price's."""
+
+    operation: Literal["divide", "multiply"]
+    factor: Exact
+    rounding: Rounding = "none"
+
+
 class MetricFile(_File):
     """A metric as it is written in a file."""
 
     metric: Annotated[str, _checked(check_slug, "metric")]
     event_type: Annotated[str, _checked(check_text, "event_type")]
-    aggregation: Literal["sum", "count"]
+    aggregation: Aggregation
     property: str | None = None
     group_keys: list[str] = []
+    filters: list[FilterFile] = []
+    expression: str | None = None
+    condition: str | None = None
+    amount_property: str | None = None
+    percentile: Exact | None = None
+    carry_over: bool = False
+    time_unit: TimeUnit = "second"
+    granularity: Granularity = "second"
+    rounding: RoundingFile | None = None
+    conversion: ConversionFile | None = None
+    operation_property: str | None = None
+    effective_from: datetime | None = None
 
     def kept(self) -> Metric:
         """Return the metric to record; raise `InvalidError`."""
-        return Metric(self.metric, self.event_type, self.aggregation, self.property, tuple(self.group_keys))
+        rounding, conversion = self.rounding, self.conversion
+        version = MetricVersion(
+            version=1,
+            effective_from=self.effective_from,
+            event_type=self.event_type,
+            aggregation=self.aggregation,
+            property=self.property,
+            expression=self.expression,
+            condition=self.condition,
+            filters=tuple(one.kept() for one in self.filters),
+            amount_property=self.amount_property,
+            percentile=self.percentile,
+            carry_over=self.carry_over,
+            time_unit=self.time_unit,
+            granularity=self.granularity,
+            group_keys=tuple(self.group_keys),
+            rounding=None if rounding is None else QuantityRounding(rounding.rounding, rounding.places),
+            conversion=None
+            if conversion is None
+            else Conversion(conversion.operation, conversion.factor, conversion.rounding),
+            operation_property=self.operation_property,
+        )
+        metric = Metric(self.metric, (version,))
+        checked(metric)
+        return metric
 
 
 def read_entities(text: str, *, name: str) -> tuple[Entity, ...]:

@@ -7,6 +7,7 @@ currency beside it.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -80,18 +81,23 @@ customer_alias = Table(
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
 )
 
-metric = Table(
+metric = Table(  # a row is a version of a metric, in force from `effective_from` (null: from ever) until the next one
     "metric",
     metadata,
     Column("metric_id", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, server_default="1"),
+    Column("effective_from", MOMENT),
     Column("event_type", Text, nullable=False, index=True),
     Column("aggregation", Text, nullable=False),
     Column("property", Text),
     Column("group_keys", ARRAY(Text), nullable=False),
-    Column("definition", JSONB, nullable=False),
+    Column("definition", JSONB, nullable=False),  # the whole rule
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
-    CheckConstraint("aggregation in ('sum', 'count')", name="aggregation"),
-    CheckConstraint("(aggregation = 'sum') = (property is not null)", name="property"),
+    CheckConstraint(
+        "aggregation in ('sum', 'count', 'unique', 'max', 'min', 'latest', 'average', 'percentile', 'time_weighted')",
+        name="aggregation",
+    ),
+    CheckConstraint("version >= 1", name="version"),
 )
 
 api_key = Table(
@@ -207,6 +213,30 @@ usage_rollup = Table(
     Column("quantity", Numeric, nullable=False),  # without bounds: a sum of allowed numbers never fails its batch
     Column("events", BigInteger, nullable=False),
     Column("max_received_at", MOMENT, nullable=False),
+    # null for metrics that only add up or count:
+    Column("amount", Numeric),  # the money that the events carry
+    Column("highest", Numeric),
+    Column("lowest", Numeric),
+    Column("latest_value", Numeric),
+    Column("latest_at", MOMENT),
+    Column("latest_key", Uuid),
+    Column("weighted", Numeric),  # each value times the seconds from 2000-01-01 UTC to its event
+    postgresql_with={"fillfactor": "50"},
+)
+
+# members that come and go, as metrics of unique values and of time count them: what became of one in a slot
+usage_member = Table(
+    "usage_member",
+    metadata,
+    Column("customer_id", Text, primary_key=True),
+    Column("metric_id", Text, primary_key=True),
+    Column("group_hash", Uuid, primary_key=True),
+    Column("member_hash", Uuid, primary_key=True),
+    Column("slot_start", MOMENT, primary_key=True),  # the bucket; the moment itself for those weighted by time
+    Column("additions", BigInteger, nullable=False),
+    Column("last_is_addition", Boolean, nullable=False),
+    Column("last_at", MOMENT, nullable=False),
+    Column("last_key", Uuid, nullable=False),
     postgresql_with={"fillfactor": "50"},
 )
 
@@ -228,7 +258,25 @@ usage_accrual = Table(  # when a batch reached the balance of a contract: the de
     Column("accrued_at", MOMENT, nullable=False),
 )
 
-# --- contracts ----------------------------------------------------------------------------------------------------
+# --- rate cards and contracts -------------------------------------------------------------------------------------
+
+rate_card = Table(
+    "rate_card",
+    metadata,
+    Column("card_id", Text, primary_key=True),
+    Column("created_at", MOMENT, nullable=False, server_default=NOW),
+)
+
+rate_card_version = Table(
+    "rate_card_version",
+    metadata,
+    Column("card_id", ForeignKey("rate_card.card_id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content", JSONB, nullable=False),
+    Column("content_sha256", LargeBinary, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", MOMENT, nullable=False, server_default=NOW),
+)
 
 contract = Table(
     "contract",
@@ -240,6 +288,9 @@ contract = Table(
     Column("time_zone", Text, nullable=False),
     Column("start_at", MOMENT, nullable=False),
     Column("end_at", MOMENT),
+    Column("cadence", Text, nullable=False, server_default="month"),
+    Column("anchor_day", SmallInteger),  # where periods turn; null: the anniversary of the start
+    Column("anchor_month", SmallInteger),
     Column("policy", JSONB, nullable=False),  # how it is invoiced, reviewed and collected
     Column("definition", JSONB, nullable=False),  # the file as it was started
     Column("definition_sha256", LargeBinary, nullable=False),
@@ -249,6 +300,11 @@ contract = Table(
     Column("end_reason", Text),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     CheckConstraint("end_at is null or end_at > start_at", name="term"),
+    CheckConstraint("cadence in ('day', 'week', 'two_weeks', 'month', 'quarter', 'half_year', 'year')", name="cadence"),
+    CheckConstraint("anchor_day between 1 and 31", name="anchor_day"),
+    CheckConstraint(
+        "anchor_month is null or (anchor_month between 1 and 12 and anchor_day is not null)", name="anchor_month"
+    ),
 )
 
 contract_terms = Table(
@@ -307,7 +363,7 @@ accrued = Table(
     Column("quantity", QUANTITY, nullable=False),
     Column("amount", MONEY, nullable=False),
     Column("revision", Integer, nullable=False),
-    CheckConstraint("kind in ('usage', 'fee')", name="kind"),
+    CheckConstraint("kind in ('usage', 'fee', 'fee_in_arrears')", name="kind"),
 )
 
 # --- the ledger ---------------------------------------------------------------------------------------------------
@@ -437,7 +493,11 @@ invoice_line = Table(
     Column("exact", MONEY, nullable=False),
     Column("amount", MONEY, nullable=False),
     Column("steps", JSONB, nullable=False),
-    CheckConstraint("kind in ('usage', 'fee', 'commit', 'credit')", name="kind"),
+    Column("groups", JSONB, nullable=False, server_default="{}"),
+    Column("source", Text, nullable=False, server_default=""),  # where the price stands, if not in the contract
+    CheckConstraint(
+        "kind in ('usage', 'fee', 'fee_in_arrears', 'commit', 'credit', 'discount', 'minimum', 'maximum')", name="kind"
+    ),
 )
 
 payment_attempt = Table(

@@ -1,14 +1,23 @@
 """`meterbook metric`: what is counted."""
 
+from collections.abc import Mapping
+
 import typer
 
 from admin.commands.options import AsJson, InputFile, read_text
 from admin.connections import books
 from admin.party_files import read_metrics
-from admin.screen import say, say_json, show_table
+from admin.screen import moment, say, say_json, show_table
 from ledger import metrics
+from pricing.metrics import MetricVersion
 
 application = typer.Typer()
+
+OUTCOMES: Mapping[metrics.CreatedMetric, str] = {
+    "created": "is created",
+    "changed": "has a new version",
+    "exists": "exists already, with the same content",
+}
 
 
 @application.command(epilog="Example: meterbook metric create metrics.yaml")
@@ -18,7 +27,7 @@ def create(file: InputFile) -> None:
     with books() as connection:
         outcomes = [(metric.metric_id, metrics.create_metric(connection, metric)) for metric in read]
     for metric_id, outcome in outcomes:
-        say(f"metric {metric_id} {'is created' if outcome == 'created' else 'exists already, with the same content'}")
+        say(f"metric {metric_id} {OUTCOMES[outcome]}")
 
 
 @application.command("list", epilog="Example: meterbook metric list --json")
@@ -30,11 +39,18 @@ def list_(*, as_json: AsJson = False) -> None:
         say_json(found)
         return
     show_table(
-        ("metric", "events of type", "counts", "split by"),
+        ("metric", "version", "in force from", "events of type", "counts", "split by"),
         [
-            (m.metric_id, m.event_type, m.aggregation + (f" of {m.property}" if m.property else ""),
-             ", ".join(m.group_keys) or "-")
+            (m.metric_id, str(v.version), "-" if v.effective_from is None else moment(v.effective_from), v.event_type,
+             _counted(v), ", ".join(v.group_keys) or "-")
             for m in found
+            for v in m.versions
         ],
         empty="no metric is recorded yet; create one with `meterbook metric create FILE`",
     )  # fmt: skip
+
+
+def _counted(version: MetricVersion) -> str:
+    value = version.property or version.expression
+    filtered = bool(version.filters) or version.condition is not None
+    return version.aggregation + (f" of {value}" if value else "") + (", filtered" if filtered else "")

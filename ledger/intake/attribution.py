@@ -1,6 +1,6 @@
 """Counting usage again from its events: when its customer or metric appears after it, or its buckets change.
 
-`attribute_aliases` and `build_metric` are for usage that came first; both pair with intake's locks, so that an event
+`attribute_aliases` and `build_rule` are for usage that came first; both pair with intake's locks, so that an event
 is counted by its batch or here, never by both and never by neither.
 """
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ledger.intake.rollup import ALIAS_LOCK_SPACE, add_to_rollup, share_metrics
+from ledger.intake.rollup import ALIAS_LOCK_SPACE, add_past, forget, share_metrics
+from ledger.intake.rules import Rule, read_rules
 from ledger.intake.store import alias_locks
 
 
@@ -28,18 +29,24 @@ def attribute_aliases(connection: sa.Connection, customer_id: str, aliases: Sequ
     rebuild_customer(connection, customer_id)
 
 
-def build_metric(connection: sa.Connection, metric_id: str) -> None:
-    """Count the events that came in before a metric was recorded; the caller holds the metrics exclusively."""
-    add_to_rollup(connection, "usage_event", only="m.metric_id = :metric_id", metric_id=metric_id)
-    connection.execute(_MARK_METRIC, {"metric_id": metric_id})
+def build_rule(connection: sa.Connection, rule: Rule) -> None:
+    """Count the events that came in before a rule was recorded, instead of what the metric's rule before made of them.
+
+    The caller holds the metrics exclusively.
+    """
+    since = rule.version.effective_from
+    connection.execute(_MARK_METRIC, {"metric_id": rule.metric_id, "since": since})
+    forget(connection, metric_id=rule.metric_id, since=since)
+    add_past(connection, [rule])
+    connection.execute(_MARK_METRIC, {"metric_id": rule.metric_id, "since": since})
 
 
 def rebuild_customer(connection: sa.Connection, customer_id: str) -> None:
     """Count all events of a customer anew, in its buckets of now; locks the customer, so that intake waits."""
     connection.execute(_LOCK_CUSTOMER, {"customer_id": customer_id})
     share_metrics(connection)
-    connection.execute(_FORGET, {"customer_id": customer_id})
-    add_to_rollup(connection, "usage_event", only="e.customer_id = :customer_id", customer_id=customer_id)
+    forget(connection, customer_id=customer_id)
+    add_past(connection, read_rules(connection), customer_id=customer_id)
     connection.execute(_MARK_CUSTOMER, {"customer_id": customer_id})
 
 
@@ -62,8 +69,6 @@ update usage_event set customer_id = :customer_id
 where customer_id is null and customer_alias = any(:aliases) and ts >= :first and ts < :last
 """)
 
-_FORGET = sa.text("delete from usage_rollup where customer_id = :customer_id")
-
 _MARK = """
 insert into usage_dirty (contract_id, batch_id, received_at)
 select contract_id, 0, clock_timestamp() from contract where {which} order by contract_id
@@ -74,5 +79,8 @@ _MARK_CONTRACT = sa.text(_MARK.format(which="contract_id = :contract_id"))
 _MARK_CUSTOMER = sa.text(_MARK.format(which="customer_id = :customer_id"))
 
 _MARK_METRIC = sa.text(
-    _MARK.format(which="customer_id in (select customer_id from usage_rollup where metric_id = :metric_id)")
+    _MARK.format(
+        which="customer_id in (select customer_id from usage_rollup where metric_id = :metric_id"
+        " and (cast(:since as timestamptz) is null or bucket_start >= :since))"
+    )
 )

@@ -132,6 +132,15 @@ def properties_json(event: UsageEvent) -> str:
     return _ENCODER.encode(event.properties).decode()
 
 
+def properties_of(text: str) -> dict[str, PropertyValue]:
+    """Read properties as `properties_json` wrote them and the database returns them."""
+    decoded: dict[str, str | bool | int | Decimal] = _DECODER.decode(text)
+    return {
+        name: value if isinstance(value, bool | str) else EXACT.normalize(Decimal(value)) or Decimal(0)
+        for name, value in decoded.items()
+    }
+
+
 def shown(value: object) -> str:
     """Return a value as people are shown it: one line, shortened."""
     text = value if isinstance(value, str) else _as_json(value)

@@ -1,30 +1,74 @@
-"""How events become quantities: one statement, used for a batch as it comes in and for events that came before."""
+"""How events become quantities: the same statements for a batch as it comes in and for events that came before."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import Literal
+from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
+
+from ledger.intake.events import properties_of
+from ledger.intake.rules import Rule, UnmeasurableError, measure, rules_json
 
 ALIAS_LOCKS = 64
 ALIAS_LOCK_SPACE = 0x6D626B
 """Aliases share this many advisory locks, so that a batch of ten thousand strangers does not exhaust the lock table."""
 
+EVENTS_AT_ONCE = 5000
 
-def add_to_rollup(
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The tables that hold what was counted: those of the books, or temporary ones of a trial."""
+
+    rollup: Literal["usage_rollup", "trial_rollup"] = "usage_rollup"
+    member: Literal["usage_member", "trial_member"] = "usage_member"
+
+
+BOOKS = Totals()
+TRIAL = Totals("trial_rollup", "trial_member")
+
+Computed = tuple[UUID, str, Decimal | None]
+"""An event by its key hash, a metric whose condition it meets, and the value of the metric's expression, if any."""
+
+
+def add_batch(connection: sa.Connection, rules: Sequence[Rule], computed: Iterable[Computed]) -> None:
+    """Count the events of `usage_incoming` by the rules of their types; `computed` covers those that need Python."""
+    if any(rule.is_computed for rule in rules):
+        connection.execute(_COMPUTED)
+        _copy(connection, computed)
+    _add(connection, "usage_incoming", rules, totals=BOOKS, customer_id=None)
+
+
+def add_past(
+    connection: sa.Connection, rules: Sequence[Rule], *, customer_id: str | None = None, totals: Totals = BOOKS
+) -> None:
+    """Count the events that are recorded, or only a customer's; those that a rule cannot measure do not count for it.
+
+    The totals of these rules (and the customer) are empty before.
+    """
+    if any(rule.is_computed for rule in rules):
+        connection.execute(_COMPUTED)
+        connection.execute(sa.text("delete from usage_computed"))
+        for found in _computed_past(connection, [rule for rule in rules if rule.is_computed], customer_id):
+            _copy(connection, found)
+    _add(connection, "usage_event", rules, totals=totals, customer_id=customer_id)
+
+
+def forget(
     connection: sa.Connection,
-    source: Literal["usage_event", "usage_incoming"],
     *,
-    only: Literal["true", "e.customer_id = :customer_id", "m.metric_id = :metric_id"] = "true",
     customer_id: str | None = None,
     metric_id: str | None = None,
+    since: datetime | None = None,
 ) -> None:
-    """Count the events of a table, or only those of a customer or a metric, into `usage_rollup`.
-
-    An event counts for every metric of its type; for a sum only if it carries the property as a number, which intake
-    demands once the metric is known. Rows are written in key order, so that batches wait for each other in line.
-    """
-    statement = sa.text(_ADD.format(source=source, only=only))
-    facts = {"customer_id": customer_id, "metric_id": metric_id}
-    connection.execute(statement, {name: fact for name, fact in facts.items() if fact is not None})
+    """Empty the totals of a customer or a metric, from a moment on the grid of all buckets on."""
+    facts = {"customer_id": customer_id, "metric_id": metric_id, "since": since}
+    for table, column in (("usage_rollup", "bucket_start"), ("usage_member", "slot_start")):
+        connection.execute(sa.text(_FORGET.format(table=table, column=column)), facts)
 
 
 def share_metrics(connection: sa.Connection) -> None:
@@ -32,31 +76,226 @@ def share_metrics(connection: sa.Connection) -> None:
     connection.execute(sa.text("lock table metric in row share mode"))
 
 
-_ADD = """
-insert into usage_rollup as r
-    (customer_id, metric_id, group_hash, bucket_start, groups, quantity, events, max_received_at)
-select customer_id, metric_id,
-    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash, bucket_start,
-    groups, sum(quantity), sum(events), max(max_received_at)
-from (
-    select c.customer_id, m.metric_id, g.groups,
-        date_bin(make_interval(mins => c.bucket_minutes), e.ts, timestamptz '2000-01-01 00:00:00Z') as bucket_start,
-        sum(case m.aggregation when 'sum' then (e.properties ->> m.property)::numeric else 1 end) as quantity,
-        count(*) as events, max(e.received_at) as max_received_at
+def open_trial(connection: sa.Connection) -> None:
+    """Make empty totals that only this transaction sees."""
+    for trial, table in ((TRIAL.rollup, BOOKS.rollup), (TRIAL.member, BOOKS.member)):
+        connection.execute(
+            sa.text(
+                f"create temporary table {trial} (like {table} including defaults including indexes) on commit drop"
+            )
+        )
+
+
+def _add(
+    connection: sa.Connection,
+    source: Literal["usage_event", "usage_incoming"],
+    rules: Sequence[Rule],
+    *,
+    totals: Totals,
+    customer_id: str | None,
+) -> None:
+    """Write rows in key order, so that batches wait for each other in line; a bucket is counted by one statement."""
+    for statement, wanted in (
+        (_PLAIN, [rule for rule in rules if not rule.is_extended]),
+        (_EXTENDED, [rule for rule in rules if rule.is_extended]),
+        (_MEMBERS, [rule for rule in rules if rule.member is not None]),
+    ):
+        if not wanted:
+            continue
+        is_computed = any(rule.is_computed for rule in wanted)
+        events = _EVENTS.format(
+            source=source,
+            only=_only(customer_id),
+            computed_join=_COMPUTED_JOIN if is_computed else "",
+            computed_value="x.value," if is_computed else "",
+            computed_only="and (not m.is_computed or x.key_hash is not null)" if is_computed else "",
+        )
+        text = statement.format(rollup=totals.rollup, member=totals.member, rules=_RULES, events=events, bucket=_BUCKET)
+        connection.execute(sa.text(text), {**_facts(customer_id), "rules": rules_json(wanted)})
+
+
+def _only(customer_id: str | None) -> Literal["true", "e.customer_id = :customer_id"]:
+    return "true" if customer_id is None else "e.customer_id = :customer_id"
+
+
+def _facts(customer_id: str | None) -> dict[str, str]:
+    return {} if customer_id is None else {"customer_id": customer_id}
+
+
+def _computed_past(
+    connection: sa.Connection, rules: Sequence[Rule], customer_id: str | None
+) -> Iterable[list[Computed]]:
+    query = sa.text(_PAST.format(only=_only(customer_id)))
+    types = sorted({rule.version.event_type for rule in rules})
+    streamed = query.execution_options(yield_per=EVENTS_AT_ONCE)
+    for rows in connection.execute(streamed, {**_facts(customer_id), "types": types}).partitions():
+        yield [one for row in rows for one in computed_of(rules, row)]
+
+
+def computed_of(rules: Sequence[Rule], row: sa.Row[UUID, datetime, str, str]) -> Iterable[Computed]:
+    """Yield what the computed rules make of a recorded event."""
+    properties = properties_of(row.properties)
+    for rule in rules:
+        if rule.version.event_type == row.type and rule.covers(row.ts):
+            try:
+                found = measure(rule, properties)
+            except UnmeasurableError:
+                continue  # the event came before the metric that cannot measure it
+            if found is not None:
+                yield row.key_hash, rule.metric_id, None if rule.version.expression is None else found.value
+
+
+def _copy(connection: sa.Connection, rows: Iterable[Computed]) -> None:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError(f"intake needs a psycopg connection, not {type(driver).__name__}")
+    with driver.cursor() as cursor, cursor.copy("copy usage_computed (key_hash, metric_id, value) from stdin") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+_COMPUTED = sa.text("""
+create temporary table if not exists usage_computed (key_hash uuid not null, metric_id text not null, value numeric)
+on commit delete rows
+""")
+
+_COMPUTED_JOIN = "left join usage_computed x on x.key_hash = e.key_hash and x.metric_id = m.metric_id"
+
+_PAST = """
+select key_hash, ts, type, properties::text as properties from usage_event e
+where type = any(:types) and customer_id is not null and {only}
+"""
+
+_FORGET = """
+delete from {table}
+where (cast(:customer_id as text) is null or customer_id = :customer_id)
+    and (cast(:metric_id as text) is null or metric_id = :metric_id)
+    and (cast(:since as timestamptz) is null or {column} >= :since)
+"""
+
+# The rules come as data, so that a trial of a rule that is not recorded counts in the same way.
+_RULES = """
+with m as materialized (
+    select * from jsonb_to_recordset(cast(:rules as jsonb)) as rule (
+        metric_id text, event_type text, number text, member text, operation text, amount text, group_keys text[],
+        filters jsonb, is_computed boolean, by_moment boolean, valid_from timestamptz, valid_until timestamptz)
+)
+"""
+
+_EVENTS = """
     from {source} e
     join customer c on c.customer_id = e.customer_id
-    join metric m on m.event_type = e.type
+    join m on m.event_type = e.type and e.ts >= m.valid_from and e.ts < m.valid_until
+    {computed_join}
     cross join lateral (
         select coalesce(jsonb_object_agg(k, e.properties -> k) filter (where e.properties ? k), '{{}}') as groups
         from unnest(m.group_keys) k
     ) g
-    where (m.aggregation = 'count' or jsonb_typeof(e.properties -> m.property) = 'number') and {only}
+    cross join lateral (select coalesce({computed_value} (e.properties ->> m.number)::numeric, 1) as value) v
+    where (m.filters is null or not exists (
+            select from jsonb_array_elements(m.filters) f cross join lateral (
+                select e.properties -> (f ->> 'property') as value, e.properties ->> (f ->> 'property') as written
+            ) p
+            where not coalesce(case
+                when f ->> 'exists' is not null then (p.value is not null) = (f ->> 'exists')::boolean
+                when jsonb_typeof(f -> 'values') = 'array' then f -> 'values' @> p.value
+                when jsonb_typeof(p.value) = 'number' or p.written ~ '^[+-]?[0-9]+([.][0-9]+)?$'
+                    then coalesce(p.written::numeric >= (f ->> 'at_least')::numeric, true)
+                        and coalesce(p.written::numeric < (f ->> 'below')::numeric, true)
+            end, false)
+        ))
+        and (m.number is null or jsonb_typeof(e.properties -> m.number) = 'number')
+        and (m.amount is null or jsonb_typeof(e.properties -> m.amount) = 'number')
+        and (m.member is null or e.properties ? m.member)
+        and (m.operation is null or coalesce(e.properties -> m.operation, '"add"') in ('"add"', '"remove"'))
+        {computed_only} and {only}
+"""
+
+_BUCKET = "date_bin(make_interval(mins => c.bucket_minutes), e.ts, timestamptz '2000-01-01 00:00:00Z')"
+
+_PLAIN = """
+insert into {rollup} as r
+    (customer_id, metric_id, group_hash, bucket_start, groups, quantity, events, max_received_at)
+{rules}
+select customer_id, metric_id,
+    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash,
+    bucket_start, groups, quantity, events, max_received_at
+from (
+    select c.customer_id, m.metric_id, g.groups, {bucket} as bucket_start,
+        sum(v.value) as quantity, count(*) as events, max(e.received_at) as max_received_at
+    {events}
     group by c.customer_id, m.metric_id, g.groups, bucket_start
 ) counted
-group by customer_id, metric_id, group_hash, bucket_start, groups
 order by customer_id, metric_id, group_hash, bucket_start
 on conflict (customer_id, metric_id, group_hash, bucket_start) do update set
     quantity = r.quantity + excluded.quantity,
     events = r.events + excluded.events,
     max_received_at = greatest(r.max_received_at, excluded.max_received_at)
+"""
+
+_EXTENDED = """
+insert into {rollup} as r
+    (customer_id, metric_id, group_hash, bucket_start, groups, quantity, events, max_received_at,
+    amount, highest, lowest, weighted, latest_value, latest_at, latest_key)
+{rules}
+select customer_id, metric_id,
+    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash,
+    bucket_start, groups, quantity, events, max_received_at,
+    amount, highest, lowest, weighted, latest_value, latest_at, latest_key
+from (
+    select c.customer_id, m.metric_id, g.groups, {bucket} as bucket_start,
+        sum(v.value) as quantity, count(*) as events, max(e.received_at) as max_received_at,
+        coalesce(sum((e.properties ->> m.amount)::numeric), 0) as amount,
+        max(v.value) as highest, min(v.value) as lowest,
+        sum(v.value * extract(epoch from e.ts - timestamptz '2000-01-01 00:00:00Z')) as weighted,
+        (array_agg(v.value order by e.ts desc, e.key_hash desc))[1] as latest_value,
+        max(e.ts) as latest_at,
+        (array_agg(e.key_hash order by e.ts desc, e.key_hash desc))[1] as latest_key
+    {events}
+    group by c.customer_id, m.metric_id, g.groups, bucket_start
+) counted
+order by customer_id, metric_id, group_hash, bucket_start
+on conflict (customer_id, metric_id, group_hash, bucket_start) do update set
+    quantity = r.quantity + excluded.quantity,
+    events = r.events + excluded.events,
+    max_received_at = greatest(r.max_received_at, excluded.max_received_at),
+    amount = r.amount + excluded.amount,
+    highest = greatest(r.highest, excluded.highest),
+    lowest = least(r.lowest, excluded.lowest),
+    weighted = r.weighted + excluded.weighted,
+    latest_value = case when (excluded.latest_at, excluded.latest_key) > (r.latest_at, r.latest_key)
+        then excluded.latest_value else r.latest_value end,
+    latest_key = case when (excluded.latest_at, excluded.latest_key) > (r.latest_at, r.latest_key)
+        then excluded.latest_key else r.latest_key end,
+    latest_at = greatest(r.latest_at, excluded.latest_at)
+"""
+
+# Members weighted by time have a row for each moment, so that operations may come in any order.
+_MEMBERS = """
+insert into {member} as r
+    (customer_id, metric_id, group_hash, member_hash, slot_start, additions, last_is_addition, last_at, last_key)
+{rules}
+select customer_id, metric_id,
+    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash,
+    substr(encode(sha256(convert_to(member_text, 'UTF8')), 'hex'), 1, 32)::uuid as member_hash,
+    slot_start, additions, last_is_addition, last_at, last_key
+from (
+    select c.customer_id, m.metric_id, g.groups, e.properties ->> m.member as member_text,
+        case when m.by_moment then e.ts else {bucket} end as slot_start,
+        count(*) filter (where coalesce(e.properties ->> m.operation, 'add') = 'add') as additions,
+        (array_agg(coalesce(e.properties ->> m.operation, 'add') = 'add' order by e.ts desc, e.key_hash desc))[1]
+            as last_is_addition,
+        max(e.ts) as last_at,
+        (array_agg(e.key_hash order by e.ts desc, e.key_hash desc))[1] as last_key
+    {events}
+    group by c.customer_id, m.metric_id, g.groups, member_text, slot_start
+) counted
+order by customer_id, metric_id, group_hash, member_hash, slot_start
+on conflict (customer_id, metric_id, group_hash, member_hash, slot_start) do update set
+    additions = r.additions + excluded.additions,
+    last_is_addition = case when (excluded.last_at, excluded.last_key) > (r.last_at, r.last_key)
+        then excluded.last_is_addition else r.last_is_addition end,
+    last_key = case when (excluded.last_at, excluded.last_key) > (r.last_at, r.last_key)
+        then excluded.last_key else r.last_key end,
+    last_at = greatest(r.last_at, excluded.last_at)
 """

@@ -5,10 +5,11 @@ Locks are taken in one order everywhere: aliases nobody has, customers, metrics,
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Literal
 from uuid import UUID
 
@@ -27,9 +28,12 @@ from ledger.intake.events import (
     properties_json,
     rejection,
 )
-from ledger.intake.rollup import ALIAS_LOCK_SPACE, ALIAS_LOCKS, add_to_rollup, share_metrics
+from ledger.intake.rollup import ALIAS_LOCK_SPACE, ALIAS_LOCKS, Computed, add_batch, share_metrics
+from ledger.intake.rules import Rule, UnmeasurableError, is_plainly_measurable, measure, read_rules
 
 Outcome = Literal["accepted", "duplicate", "conflict", "rejected"]
+_Value = tuple[str, Decimal | None]
+"""A metric, and the value of its expression for an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,18 @@ def take_in(
     """
     check_aware("received_at", received_at)
     customers = _lock_customers(connection, sorted({event.customer for _, event in batch.events}))
-    events, refused = _check_sums(connection, batch.events)
+    share_metrics(connection)
+    rules = _rules_by_type(connection, batch.events)
+    events, refused, computed = _measure(rules, batch.events)
     rejections = (*batch.rejections, *refused)
     batch_id: int = connection.execute(_NEXT_BATCH).scalar_one()
     keyed = [_Keyed(index, event, key_hash(event.source, event.key), payload_hash(event)) for index, event in events]
     outcomes = _insert_events(connection, keyed, customers, batch_id=batch_id, received_at=received_at)
-    contracts = _count(connection) if any(outcome == "accepted" for outcome in outcomes) else ()
+    contracts: tuple[str, ...] = ()
+    fresh = [one for one, outcome in zip(keyed, outcomes, strict=True) if outcome == "accepted"]
+    if fresh:
+        add_batch(connection, [*chain(*rules.values())], _of_fresh(fresh, computed))
+        contracts = _count(connection)
     conflicts = [one for one, outcome in zip(keyed, outcomes, strict=True) if outcome == "conflict"]
     _keep_conflicts(connection, conflicts, batch_id=batch_id, received_at=received_at)
     _keep_rejections(connection, rejections, batch_id=batch_id, received_at=received_at)
@@ -116,27 +126,47 @@ def _customers(connection: sa.Connection, aliases: Sequence[str]) -> dict[str, s
     return dict(connection.execute(_CUSTOMERS, {"aliases": list(aliases)}).all())
 
 
-def _check_sums(
-    connection: sa.Connection, events: Sequence[tuple[int, UsageEvent]]
-) -> tuple[list[tuple[int, UsageEvent]], list[Rejection]]:
-    """Refuse events without the number that a metric of their type adds up."""
-    share_metrics(connection)
-    summed: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for event_type, name, metric_id in connection.execute(_SUMMED):
-        summed[event_type].append((name, metric_id))
+def _rules_by_type(connection: sa.Connection, events: Sequence[tuple[int, UsageEvent]]) -> Mapping[str, list[Rule]]:
+    """Return the rules that count the types of a batch, by type."""
+    types = {event.type for _, event in events}
+    found: dict[str, list[Rule]] = defaultdict(list)
+    for rule in read_rules(connection):
+        if rule.version.event_type in types:
+            found[rule.version.event_type].append(rule)
+    return found
+
+
+def _measure(
+    rules: Mapping[str, Sequence[Rule]], events: Sequence[tuple[int, UsageEvent]]
+) -> tuple[list[tuple[int, UsageEvent]], list[Rejection], Mapping[int, Sequence[_Value]]]:
+    """Refuse events without what a metric of their type needs; return the others, and what expressions make of them.
+
+    Only rules that can refuse an event look at it, so that counting costs nothing here.
+    """
+    strict = {name: [rule for rule in own if rule.can_refuse] for name, own in rules.items()}
     good: list[tuple[int, UsageEvent]] = []
     refused: list[Rejection] = []
+    computed: dict[int, list[_Value]] = {}
     for index, event in events:
-        for name, metric_id in summed.get(event.type, ()):
-            value = event.properties.get(name)
-            if not isinstance(value, Decimal):
-                reason = f"must be a number, because metric {metric_id} adds it up; send one, or 0"
-                error = FieldError(f"properties.{name}", "" if value is None else value, reason)
-                refused.append(rejection(index, event, error))
-                break
+        try:
+            for rule in strict.get(event.type, ()):
+                if rule.covers(event.timestamp) and not is_plainly_measurable(rule, event.properties):
+                    found = measure(rule, event.properties)
+                    if rule.is_computed and found is not None:
+                        value = None if rule.version.expression is None else found.value
+                        computed.setdefault(index, []).append((rule.metric_id, value))
+        except UnmeasurableError as error:
+            fault = FieldError(error.field, error.value, error.reason)
+            refused.append(rejection(index, event, fault))
         else:
             good.append((index, event))
-    return good, refused
+    return good, refused, computed
+
+
+def _of_fresh(fresh: Iterable[_Keyed], computed: Mapping[int, Sequence[_Value]]) -> Iterator[Computed]:
+    for one in fresh:
+        for metric_id, value in computed.get(one.index, ()):
+            yield one.key_hash, metric_id, value
 
 
 def _insert_events(
@@ -205,8 +235,7 @@ def _copy(
 
 
 def _count(connection: sa.Connection) -> tuple[str, ...]:
-    """Add the new events to the totals, mark the contracts that cover them, and return those."""
-    add_to_rollup(connection, "usage_incoming")
+    """Add the new events to the tally, mark the contracts that cover them, and return those."""
     connection.execute(_TALLY)
     return tuple(connection.execute(_MARK).scalars())
 
@@ -290,10 +319,6 @@ _LOCK_STRANGERS = sa.text(
 
 _LOCK_CUSTOMERS = sa.text(
     "select customer_id from customer where customer_id = any(:ids) order by customer_id for key share"
-)
-
-_SUMMED = sa.text(
-    "select event_type, property, metric_id from metric where aggregation = 'sum' order by event_type, metric_id"
 )
 
 _NEXT_BATCH = sa.text("select nextval(pg_get_serial_sequence('usage_batch', 'batch_id'))")

@@ -20,8 +20,9 @@ from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.intake.events import MAX_BATCH_BYTES
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from tests.admin.conftest import CONTRACT, NOWHERE, serving
+from tests.metrics import metric
 
 NDJSON = "application/x-ndjson"
 
@@ -39,7 +40,7 @@ def contract(engine: sa.Engine) -> str:
     with engine.begin() as connection:
         create_entity(connection, Entity("nordlicht", "Nordlicht", "EUR", "Europe/Berlin", "NL"))
         create_customer(connection, Customer("acme", "Acme"))
-        create_metric(connection, Metric("tokens", "llm.request", "sum", "tokens"))
+        create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
         create_contract(connection, parse_contract(CONTRACT, start="2026-01-01"), by="test")
     return "acme-payg"
 

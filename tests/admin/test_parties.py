@@ -31,7 +31,8 @@ def test_a_file_is_taken_as_a_whole_or_not_at_all(parties: Meterbook, tmp_path: 
 def test_what_is_listed_is_what_was_created(parties: Meterbook) -> None:
     assert parties("entity", "show", "nordlicht", "--json").content["invoice_prefix"] == "NL"
     assert parties("customer", "show", "acme", "--json").content["aliases"] == ["acme", "acme-staging"]
-    assert [one["aggregation"] for one in parties("metric", "list", "--json").content] == ["count", "sum"]
+    metrics = parties("metric", "list", "--json").content
+    assert [one["versions"][0]["aggregation"] for one in metrics] == ["count", "sum"]
     for noun in ("entity", "customer", "metric"):
         assert parties(noun, "list").code == 0
 
@@ -65,7 +66,7 @@ def test_a_broken_or_empty_file_is_refused() -> None:
     for text in ("", "a: [", "- 1\n", "--- \n..."):
         with pytest.raises(FileError):
             read_entities(text, name="entity.yaml")
-    with pytest.raises(FileError, match="names the property"):
+    with pytest.raises(FileError, match="exactly one of property and expression"):
         read_metrics("{metric: m, event_type: t, aggregation: sum}", name="metrics.yaml")
 
 

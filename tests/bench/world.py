@@ -20,15 +20,16 @@ from ledger.database import APPLICATION_ROLE, create_engine
 from ledger.entities import Entity, create_entity
 from ledger.intake.events import parse_json
 from ledger.intake.store import take_in
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from tests.bench.figure import check_count
+from tests.metrics import metric
 
 SEED = 2026
 BY = "bench"
 METRICS = (
-    Metric("input_tokens", "llm.request", "sum", "input_tokens", ("model",)),
-    Metric("output_tokens", "llm.request", "sum", "output_tokens", ("model",)),
-    Metric("requests", "llm.request", "count", None, ("model",)),
+    metric("input_tokens", "llm.request", "sum", "input_tokens", ("model",)),
+    metric("output_tokens", "llm.request", "sum", "output_tokens", ("model",)),
+    metric("requests", "llm.request", "count", None, ("model",)),
 )
 BARE_TABLES = (
     """
@@ -71,8 +72,8 @@ collection:
 def set_up(connection: sa.Connection, entity_id: str, count: int, *, start: datetime) -> tuple[str, ...]:
     """Create an entity with `count` customers, a contract each from `start` on, and return their common ids."""
     create_entity(connection, Entity(entity_id, f"Bench {entity_id}", "EUR", "UTC", entity_id.upper()))
-    for metric in METRICS:
-        create_metric(connection, metric)
+    for one in METRICS:
+        create_metric(connection, one)
     names = tuple(f"{entity_id}-{number:03d}" for number in range(count))
     for name in names:
         create_customer(connection, Customer(name, name))

@@ -24,10 +24,11 @@ from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.database import create_engine
 from ledger.entities import Entity, create_entity
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from ledger.reports import trial_balance
 from ledger.spend import spend
 from ledger.verification import verify
+from tests.metrics import metric
 from workflows import starting
 
 Answer = TypeVar("Answer")
@@ -70,7 +71,7 @@ def whole_world(name: str, *, environment: Mapping[str, str] | None = None) -> I
         engine = create_engine(stack.environment["DATABASE_URL"])
         try:
             with engine.begin() as connection:
-                create_metric(connection, Metric("tokens", "llm.request", "sum", "tokens"))
+                create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
                 _, secret = create_api_key(connection, "chaos")
             yield World(stack, engine, secret)
         finally:

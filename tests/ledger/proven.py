@@ -14,7 +14,7 @@ from ledger.contracts import amend_contract, create_contract, read_amendment
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.invoices import approve, draft_opening, draft_period, finalise, open_amount
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from ledger.payments import (
     CardCash,
     mark_uncollectible,
@@ -25,6 +25,7 @@ from ledger.payments import (
 )
 from tests.ledger.books import FOURTH_OF_FEBRUARY, JANUARY, JANUARY_STARTS, MID_JANUARY, NEW_YEAR
 from tests.ledger.usage import event, open_shop, send, tokens
+from tests.metrics import metric
 
 TENTH_OF_FEBRUARY = datetime(2026, 2, 10, 12, tzinfo=UTC)
 INDIAN_JANUARY = datetime(2025, 12, 31, 18, 30, tzinfo=UTC)
@@ -91,7 +92,7 @@ def build(connection: sa.Connection) -> dict[str, CardCash]:
     """Build the world up to 10 February, January being closed for northwind; return Stripe's charges."""
     open_shop(connection)
     create_entity(connection, Entity("bharat", "Bharat Ltd", "USD", "Asia/Kolkata", "BH"))
-    create_metric(connection, Metric("jobs", "job.done", "count", None, ("size",)))
+    create_metric(connection, metric("jobs", "job.done", "count", None, ("size",)))
     create_customer(connection, Customer("globex", "Globex", aliases=("globex-eu", "globex-us")))
     create_customer(connection, Customer("initech", "Initech"))
     for text in (PLAN, TIERED, QUARTERS):

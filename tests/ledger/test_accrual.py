@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ledger.accrual import accrue, freeze_period, lots_left, spend
 from ledger.contracts import amend_contract, get_contract, read_amendment, set_problem
 from ledger.errors import StateError
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from ledger.periods import list_periods, record_invoiced
 from pricing.errors import MissingPriceError
 from tests.ledger.books import (
@@ -26,6 +26,7 @@ from tests.ledger.books import (
     use,
 )
 from tests.ledger.usage import event, number_of, send
+from tests.metrics import metric
 
 MARCH_STARTS = datetime(2026, 2, 28, 23, tzinfo=UTC)
 TIERED = (
@@ -247,7 +248,7 @@ def test_periods_are_frozen_once_in_order_and_when_they_are_over(shop: sa.Connec
 
 
 def test_usage_that_nobody_prices_stops_the_accrual_and_leaves_nothing_behind(shop: sa.Connection) -> None:
-    create_metric(shop, Metric("storage", "storage.hour", "count"))
+    create_metric(shop, metric("storage", "storage.hour", "count"))
     start(shop, products=[TOKENS], commits=[])
     use(shop, "a", 1000)  # counted by metric requests too, which has no price here: that is no gap
     assert accrue(shop, "plan", as_of=FOURTH_OF_FEBRUARY).transfers_posted == 1

@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from ledger.customers import Customer, create_customer
 from ledger.errors import ConflictError
 from ledger.intake.attribution import mark_contract, rebuild_customer
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from tests.ledger.usage import cover, event, number_of, rollup, same_figures, send, tokens
+from tests.metrics import metric
 
 
 def test_a_customer_created_afterwards_has_its_usage(shop: sa.Connection) -> None:
@@ -41,8 +42,8 @@ def test_a_metric_created_afterwards_counts_the_usage_before_it(shop: sa.Connect
         tokens("d", 1),
     )
     shop.execute(sa.text("delete from usage_dirty"))
-    create_metric(shop, Metric("seconds", "job", "sum", "seconds"))
-    create_metric(shop, Metric("jobs", "job", "count"))
+    create_metric(shop, metric("seconds", "job", "sum", "seconds"))
+    create_metric(shop, metric("jobs", "job", "count"))
     totals = rollup(shop)
     assert totals["seconds", "{}", "10-05 11:00"] == ("42", 2)  # 30 + 12
     assert totals["jobs", "{}", "10-05 11:00"] == ("3", 3)

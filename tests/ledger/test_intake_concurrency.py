@@ -16,9 +16,10 @@ from sqlalchemy.exc import OperationalError
 from ledger.customers import Customer, create_customer
 from ledger.database import create_engine
 from ledger.intake.attribution import rebuild_customer
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from tests.ledger.sender import BATCHES
 from tests.ledger.usage import NOON, counts, number_of, open_shop, rollup, same_figures, send, tokens
+from tests.metrics import metric
 
 Job = Callable[[sa.Engine], None]
 
@@ -114,7 +115,7 @@ def create_customers(engine: sa.Engine) -> None:
 def create_metrics(engine: sa.Engine) -> None:
     for n in range(6):
         with engine.begin() as connection:
-            create_metric(connection, Metric(f"metric-{n}", "llm.request", "sum", "input_tokens"))
+            create_metric(connection, metric(f"metric-{n}", "llm.request", "sum", "input_tokens"))
 
 
 def change_buckets(engine: sa.Engine) -> None:
@@ -141,7 +142,7 @@ def test_customers_and_metrics_that_appear_during_intake_miss_no_event(engine: s
 @pytest.mark.parametrize(
     "change",
     [
-        lambda connection: create_metric(connection, Metric("late", "llm.request", "count")),
+        lambda connection: create_metric(connection, metric("late", "llm.request", "count")),
         lambda connection: create_customer(connection, Customer("bolt", "Bolt")),
         lambda connection: rebuild_customer(connection, "acme"),
     ],

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from ledger.customers import Customer, create_customer
 from ledger.intake.status import list_conflicts, list_rejected, usage_status
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from tests.ledger.usage import NOON, cover, event, send, tokens
+from tests.metrics import metric
 
 
 def freeze(shop: sa.Connection, contract_id: str, start: str, end: str, cutoff: int) -> None:
@@ -62,7 +63,7 @@ def test_another_contract_may_still_count_what_came_after_an_invoice(shop: sa.Co
 def test_unmatched_usage_is_matched_when_what_it_lacked_appears(shop: sa.Connection) -> None:
     send(shop, event("a", type="job"), tokens("b", 1, customer="bolt"), tokens("c", 1))
     assert usage_status(shop).unmatched == {"no_metric": 1, "unknown_customer": 1, "no_contract": 1}
-    create_metric(shop, Metric("jobs", "job", "count"))
+    create_metric(shop, metric("jobs", "job", "count"))
     create_customer(shop, Customer("bolt", "Bolt"))
     assert usage_status(shop).unmatched == {"no_contract": 3}
     cover(shop, "open", "2026-10-01T00:00:00Z")

@@ -160,7 +160,7 @@ def test_a_full_batch_is_taken_in_one_transaction(shop: sa.Connection) -> None:
     same_figures(shop)
 
 
-def test_readings_are_cut_half_open_and_add_up_their_groups(shop: sa.Connection) -> None:
+def test_readings_are_cut_half_open_and_kept_apart_by_groups(shop: sa.Connection) -> None:
     def at(hour: int, number: int, model: str) -> dict[str, object]:
         properties = {"model": model, "input_tokens": number}
         return event(f"{hour}{model}", timestamp=f"2026-10-05T{hour:02}:00:00Z", properties=properties)
@@ -169,9 +169,13 @@ def test_readings_are_cut_half_open_and_add_up_their_groups(shop: sa.Connection)
     cuts = [datetime(2026, 10, 5, hour, tzinfo=UTC) for hour in (2, 3, 4, 5)]
     requests, summed = read_metrics(shop, "acme", cuts)
     assert (requests.metric_id, summed.metric_id) == ("requests", "tokens")
-    # 2 to 3: 10 + 100; 3 to 4: nothing; 4 to 5: 1000; the events at 1 and 5 lie outside
-    assert [(one.start.hour, one.end.hour, int(one.quantity)) for one in summed.readings] == [(2, 3, 110), (4, 5, 1000)]
-    assert [one.quantity for one in requests.readings] == [2, 1]
+    # 2 to 3: 10 large and 100 small; 3 to 4: nothing; 4 to 5: 1000 large; the events at 1 and 5 lie outside
+    assert [(one.groups, one.start.hour, one.end.hour, int(one.quantity)) for one in summed.readings] == [
+        ((("model", "large"),), 2, 3, 10),
+        ((("model", "large"),), 4, 5, 1000),
+        ((("model", "small"),), 2, 3, 100),
+    ]
+    assert [(one.groups, one.quantity, one.events) for one in requests.readings] == [((), 2, 2), ((), 1, 1)]
     assert read_metrics(shop, "acme", cuts[:1]) == ()
     assert metric_event_types(shop) == {"tokens": "llm.request", "requests": "llm.request"}
 

@@ -11,11 +11,12 @@ from ledger.checks import check_aware, check_currency, check_slug, check_text, c
 from ledger.customers import Customer, create_customer, get_customer, list_customers, set_stripe_customer
 from ledger.entities import Entity, create_entity, get_entity, list_entities
 from ledger.errors import ConflictError, InvalidError, NotFoundError
-from ledger.metrics import Metric, create_metric, get_metric, list_metrics
+from ledger.metrics import checked, create_metric, get_metric, list_metrics
+from tests.metrics import metric
 
 NORTHWIND = Entity("northwind", "Northwind GmbH", "EUR", "Europe/Berlin", "NW")
 ACME = Customer("acme", "Acme", email="billing@acme.example", aliases=("b", "a"), payment_method="pm_1")
-TOKENS = Metric("tokens", "llm.request", "sum", "input_tokens", ("model", "region"))
+TOKENS = metric("tokens", "llm.request", "sum", "input_tokens", ("model", "region"))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +32,13 @@ TOKENS = Metric("tokens", "llm.request", "sum", "input_tokens", ("model", "regio
         lambda: Customer("acme", "Acme", email="nobody"),
         lambda: Customer("acme", "Acme", email="@"),
         lambda: Customer("acme", "Acme", aliases=("",)),
-        lambda: Metric("m", "", "count"),
-        lambda: Metric("m", "job", "max", "p"),  # type: ignore[arg-type] # what a caller without types could send
-        lambda: Metric("m", "job", "sum"),
-        lambda: Metric("m", "job", "count", "p"),
-        lambda: Metric("m", "job", "count", group_keys=("g", "g")),
-        lambda: Metric("m", "job", "count", group_keys=("",)),
+        lambda: checked(metric("m", "", "count")),
+        lambda: checked(metric("m", "job", "sum")),
+        lambda: checked(metric("m", "job", "count", "p")),
+        lambda: checked(metric("m", "job", "count", group_keys=("g", "g"))),
+        lambda: checked(metric("m", "job", "count", group_keys=("",))),
+        lambda: checked(metric("m", "job", "sum", expression="a +")),
+        lambda: checked(metric("m", "job", "sum", "p", effective_from=datetime(2026, 1, 1, 0, 30, tzinfo=UTC))),
         lambda: check_slug("id", "a/b"),
         lambda: check_slug("id", "x" * 64),
         lambda: check_text("name", "two\nlines"),
@@ -92,14 +94,14 @@ def test_a_customer_has_one_id_at_stripe(engine: sa.Engine) -> None:
             set_stripe_customer(connection, "other", "cus_3")
 
 
-def test_a_metric_never_changes(engine: sa.Engine) -> None:
+def test_a_version_of_a_metric_never_changes(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         assert create_metric(connection, TOKENS) == "created"
         assert create_metric(connection, TOKENS) == "exists"
         assert get_metric(connection, "tokens") == TOKENS
         assert list_metrics(connection) == (TOKENS,)
-        with pytest.raises(ConflictError, match="a new rule is a new metric"):
-            create_metric(connection, Metric("tokens", "llm.request", "sum", "output_tokens"))
+        with pytest.raises(ConflictError, match="a changed rule needs effective_from"):
+            create_metric(connection, metric("tokens", "llm.request", "sum", "output_tokens"))
         with pytest.raises(NotFoundError, match="metric other does not exist"):
             get_metric(connection, "other")
 

@@ -18,8 +18,12 @@ from ledger.migrations import migrate
 from ledger.schema import metadata
 from tests.ledger.books import undone
 
-RIGHTS: Mapping[str, str] = importlib.import_module("ledger.migrations.versions.0007_application_role").RIGHTS
-HEAD = "0007"
+RIGHTS: Mapping[str, str] = {
+    table: rights
+    for module in ("0007_application_role", "0008_metric_versions", "0009_cards_and_cadences")
+    for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
+}
+HEAD = "0009"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 

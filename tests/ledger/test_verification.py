@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from ledger.accrual import accrue
 from ledger.contracts import set_problem
 from ledger.database import create_engine
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from ledger.payments import CardCash
 from ledger.transfers import Account, Transfer, post
 from ledger.verification import Check, verify
 from tests.ledger.proven import TENTH_OF_FEBRUARY, World, build
 from tests.ledger.usage import event, send, tokens
+from tests.metrics import metric
 
 KEYS = "each event has one key"
 PAYLOADS = "events are as they were sent"
@@ -364,7 +365,7 @@ def test_terms_that_wait_for_their_accrual_leave_open_periods_out_and_say_so(wor
 
 
 def test_usage_that_gets_its_metric_after_the_invoice_is_rated_by_nobody(world: World) -> None:
-    change(world, lambda connection: create_metric(connection, Metric("unheard", "unheard.of", "count")))
+    change(world, lambda connection: create_metric(connection, metric("unheard", "unheard.of", "count")))
     assert wrong(proof(world)) == {
         PRICED: "event gateway a6 of 2026-01-20T10:07:00+00:00 is in an invoiced period, and no contract bills it there"
     }

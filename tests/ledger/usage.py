@@ -9,7 +9,8 @@ from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.intake.events import parse_objects
 from ledger.intake.store import BatchResult, take_in
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
+from tests.metrics import metric
 
 NOON = datetime(2026, 10, 5, 12, 0, tzinfo=UTC)
 """When everything is received, unless a test says otherwise."""
@@ -42,8 +43,8 @@ def send(connection: sa.Connection, *events: object, received_at: datetime = NOO
 def open_shop(connection: sa.Connection) -> None:
     """Entity northwind sells to acme; tokens are summed by model, requests counted."""
     create_entity(connection, Entity("northwind", "Northwind GmbH", "EUR", "Europe/Berlin", "NW"))
-    create_metric(connection, Metric("tokens", "llm.request", "sum", "input_tokens", ("model",)))
-    create_metric(connection, Metric("requests", "llm.request", "count"))
+    create_metric(connection, metric("tokens", "llm.request", "sum", "input_tokens", ("model",)))
+    create_metric(connection, metric("requests", "llm.request", "count"))
     create_customer(connection, Customer("acme", "Acme"))
 
 

@@ -7,8 +7,9 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from ledger.contracts import get_contract
 from ledger.errors import InvalidError, NotFoundError
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
 from ledger.spend import spend
+from tests.metrics import metric
 from tests.workflows.world import Sold, eventually, first_day, invoices, month, sell, sent, totals, usage, working
 from workflows import starting
 from workflows.contract import ContractStatus, ContractWorkflow
@@ -98,7 +99,7 @@ async def test_usage_without_a_price_stops_the_contract_until_an_amendment_price
     sold = Sold(start=first_day(0))
     sell(engine, sold)
     with engine.begin() as connection:
-        create_metric(connection, Metric("images", "image.made", "count"))
+        create_metric(connection, metric("images", "image.made", "count"))
     sent(engine, {**usage("a", month(0), 0), "type": "image.made"})
     async with working(temporal, engine):
         await starting.start_contract(temporal, "acme-1")

@@ -24,7 +24,8 @@ from ledger.errors import NotFoundError
 from ledger.intake.events import parse_objects
 from ledger.intake.store import take_in
 from ledger.invoices import Invoice, list_invoices
-from ledger.metrics import Metric, create_metric
+from ledger.metrics import create_metric
+from tests.metrics import metric
 from workers.worker import build_workers
 from workflows.names import CONTRACT_STATUS, DUNNING_STATE, ENTITY_ID, PERIOD_END
 
@@ -114,7 +115,7 @@ def sell(engine: sa.Engine, sold: Sold) -> None:
     with engine.begin() as connection:
         create_entity(connection, Entity("seller", "Seller GmbH", "EUR", "UTC", "SELL"))
         create_customer(connection, Customer("acme", "Acme", "billing@acme.test", payment_method=sold.payment_method))
-        create_metric(connection, Metric("tokens", "llm.request", "sum", "tokens"))
+        create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
         create_contract(connection, parse_contract(sold.text()), by="test")
 
 
