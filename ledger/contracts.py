@@ -22,9 +22,10 @@ from ledger.contract_checks import (
     priced_spans,
     spans_of_customer,
 )
-from ledger.contract_files import ContractDefinition, Policy, parse_contract
 from ledger.database import sha256_of
+from ledger.definitions import ContractDefinition, Policy
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.files.contracts import parse_contract
 from ledger.intake.attribution import mark_contract, rebuild_customer
 from ledger.periods import frozen_until, list_periods, record_periods
 from ledger.rate_cards import with_prices
@@ -180,7 +181,7 @@ def set_problem(connection: sa.Connection, contract_id: str, problem: str | None
 def read_amendment(connection: sa.Connection, contract_id: str, text: str) -> ContractDefinition:
     """Return what the changed file of a running contract defines; the start stays the contract's, whatever it says.
 
-    Raises `ContractFileError` and `NotFoundError`.
+    Raises `FileError` and `NotFoundError`.
     """
     return parse_contract(text, start=get_contract(connection, contract_id).start_at.isoformat())
 
@@ -320,6 +321,8 @@ def _amendment_problems(
         "entity": (definition.entity_id, contract.entity_id),
         "currency": (definition.currency.code, contract.currency),
         "time_zone": (definition.time_zone, contract.time_zone),
+        "cadence": (definition.cadence, contract.cadence),
+        "anchor": (definition.anchor, contract.anchor),
         "invoicing": (definition.policy.invoicing, contract.policy.invoicing),
         "collection": (definition.policy.collection, contract.policy.collection),
     }
@@ -490,6 +493,9 @@ def _insert_contract(connection: sa.Connection, definition: ContractDefinition) 
         time_zone=definition.time_zone,
         start_at=definition.start_at,
         end_at=definition.end_at,
+        cadence=definition.cadence,
+        anchor_day=None if definition.anchor is None else definition.anchor.day,
+        anchor_month=None if definition.anchor is None else definition.anchor.month,
         policy=policy_to_json(definition.policy),
         definition=content,
         definition_sha256=sha256_of(content),

@@ -1,18 +1,33 @@
 """Terms, policies and definitions as JSON: how they are kept in the database and how their content is compared."""
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from ledger.contract_files import ContractDefinition, Policy
 from ledger.database import Json, canonical_json, sha256_of
-from pricing.terms import Terms
+from ledger.definitions import CollectionPolicy, ContractDefinition, InvoicingPolicy, Policy
+from pricing.prices import Tier
+from pricing.terms import Commit, ProductPrice, Terms
 
 _TERMS = TypeAdapter(Terms)
 _POLICY = TypeAdapter(Policy)
-_DEFINITION = TypeAdapter(ContractDefinition)
+
+ALWAYS: Mapping[type, frozenset[str]] = {
+    Tier: frozenset({"flat_fee"}),
+    ProductPrice: frozenset({"metric_id", "unit"}),
+    Commit: frozenset({"products", "priority"}),
+    Terms: frozenset({"commits"}),
+    InvoicingPolicy: frozenset({"review_above", "review_growth"}),
+    CollectionPolicy: frozenset({"retry_after"}),
+}
+"""Fields that content names even at their defaults. Never change it: the digests of recorded terms depend on it.
+
+Every other field at its default is left out, so that content recorded before a field came into being stays equal.
+"""
 
 
 def terms_to_json(terms: Terms) -> dict[str, Json]:
@@ -22,7 +37,10 @@ def terms_to_json(terms: Terms) -> dict[str, Json]:
 
 
 def terms_from_json(encoded: Json) -> Terms:
-    """Return the terms that `terms_to_json` wrote, exactly; raise pydantic's `ValidationError` for anything else."""
+    """Return the terms that `terms_to_json` wrote, exactly; raise pydantic's `ValidationError` for anything else.
+
+    What terms written before a field came into being do not say is that field's default.
+    """
     return _TERMS.validate_python(encoded)
 
 
@@ -39,13 +57,13 @@ def policy_from_json(encoded: Json) -> Policy:
 
 def definition_content(definition: ContractDefinition) -> dict[str, Json]:
     """Return what a contract's definition says, as it is kept and compared: all values in their one JSON form."""
-    content: dict[str, Json] = json.loads(canonical_json(_in_utc(_DEFINITION.dump_python(definition))))
+    content: dict[str, Json] = json.loads(canonical_json(_content(definition)))
     return content
 
 
 def content_of(terms: Terms) -> dict[str, Json]:
     """Return what terms say apart from their version number: equal content means equal terms, 1.20 being 1.2."""
-    content: dict[str, Json] = _in_utc(_TERMS.dump_python(terms))
+    content: dict[str, Json] = _content(terms)
     del content["version"]
     return content
 
@@ -55,15 +73,24 @@ def digest_of(terms: Terms) -> bytes:
     return sha256_of(content_of(terms))
 
 
-def _in_utc(value: Any) -> Any:  # noqa: ANN401 - whatever pydantic makes of a dataclass
+def _content(value: Any) -> Any:  # noqa: ANN401 - any part of a definition, as JSON
     match value:
-        case dict():
-            return {key: _in_utc(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_in_utc(item) for item in value]
+        case tuple():
+            return [_content(item) for item in value]
         case datetime():
             return value.astimezone(UTC)
         case timedelta():
             return f"{value // timedelta(seconds=1)}s"
+        case _ if is_dataclass(value):
+            return {name: _content(getattr(value, name)) for name in _said(value)}
         case _:
             return value
+
+
+def _said(value: Any) -> Iterator[str]:  # noqa: ANN401 - any dataclass
+    """Yield the fields that content names."""
+    always = ALWAYS.get(type(value), frozenset())
+    for field in fields(value):
+        is_default = field.default is not MISSING and getattr(value, field.name) == field.default
+        if not is_default or field.name == "model" or field.name in always:
+            yield field.name

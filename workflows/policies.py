@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
 NEVER_RETRIED = [
     *(error.__name__ for error in (NotFoundError, ConflictError, IdempotencyConflictError, InvalidError, StateError)),
     *(error.__name__ for error in (PricingError, TermsError, MissingPriceError, NegativeQuantityError)),
-    "ContractFileError",
+    "FileError",
     "StripeRefusedError",
 ]
 """Refusals that no repetition changes, by the name Temporal gives them. `ClosedPeriodError` is missing on purpose:

@@ -14,7 +14,7 @@ _BY_NAME: dict[str, type[MeterbookError]] = {
     "ConflictError": ConflictError,
     "IdempotencyConflictError": ConflictError,
     "InvalidError": InvalidError,
-    "ContractFileError": InvalidError,
+    "FileError": InvalidError,
     "StateError": StateError,
     "ClosedPeriodError": StateError,
 }

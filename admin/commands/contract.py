@@ -14,7 +14,9 @@ from admin.errors import AwayError, DoorError
 from admin.plain import plain
 from admin.screen import moment, say, say_json, show_table
 from ledger import contracts
-from ledger.contract_files import ContractDefinition, ContractFileError, parse_contract
+from ledger.definitions import ContractDefinition
+from ledger.files.contracts import parse_contract
+from ledger.files.document import FileError
 from ledger.spend import spend
 from pricing.calendar import local_date, local_midnight
 
@@ -141,7 +143,7 @@ def _read(file: Path, start: str | None) -> ContractDefinition:
 def _parsed(name: str, text: str, start: str | None = None) -> ContractDefinition:
     try:
         return parse_contract(text, start=start)
-    except ContractFileError as error:
+    except FileError as error:
         listed = "\n".join(f"  {problem}" for problem in error.problems)
         raise DoorError(f"{name} was not taken; correct it and repeat:\n{listed}") from error
 

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from activities.settings import Settings
 from ledger import schema
 from ledger.api_keys import create_api_key, revoke_api_key
-from ledger.contract_files import parse_contract
 from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
+from ledger.files.contracts import parse_contract
 from ledger.intake.events import MAX_BATCH_BYTES
 from ledger.metrics import create_metric
 from tests.admin.conftest import CONTRACT, NOWHERE, serving

@@ -13,11 +13,11 @@ from psycopg import sql
 
 from infra.demo.traffic import Event, Request, generated, read_requests
 from infra.stack import Stack
-from ledger.contract_files import parse_contract
 from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.database import APPLICATION_ROLE, create_engine
 from ledger.entities import Entity, create_entity
+from ledger.files.contracts import parse_contract
 from ledger.intake.events import parse_json
 from ledger.intake.store import take_in
 from ledger.metrics import create_metric

@@ -19,11 +19,11 @@ from infra.stack import Stack, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import PARTS
 from ledger.api_keys import create_api_key
-from ledger.contract_files import parse_contract
 from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.database import create_engine
 from ledger.entities import Entity, create_entity
+from ledger.files.contracts import parse_contract
 from ledger.metrics import create_metric
 from ledger.reports import trial_balance
 from ledger.spend import spend

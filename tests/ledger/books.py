@@ -9,8 +9,8 @@ from textwrap import dedent, indent
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
-from ledger.contract_files import parse_contract
 from ledger.contracts import create_contract
+from ledger.files.contracts import parse_contract
 from ledger.invoices import Invoice, draft_opening, draft_period, finalise
 from ledger.reports import trial_balance
 from tests.ledger.usage import send, tokens

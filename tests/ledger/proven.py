@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from ledger.accrual import accrue
 from ledger.closing import begin_close, finish_close
-from ledger.contract_files import parse_contract
 from ledger.contracts import amend_contract, create_contract, read_amendment
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
+from ledger.files.contracts import parse_contract
 from ledger.invoices import approve, draft_opening, draft_period, finalise, open_amount
 from ledger.metrics import create_metric
 from ledger.payments import (

@@ -5,17 +5,48 @@ from decimal import Decimal
 
 import pytest
 
-from ledger.contract_files import (
-    CollectionPolicy,
-    ContractDefinition,
-    ContractFileError,
-    InvoicingPolicy,
-    Policy,
-    parse_contract,
-)
+from ledger.definitions import CollectionPolicy, ContractDefinition, InvoicingPolicy, Policy
+from ledger.files.contracts import parse_contract
+from ledger.files.document import FileError
+from pricing.calendar import Anchor
 from pricing.money import Currency
-from pricing.prices import FixedFee, Graduated, Package, PerUnit, Tier, Volume
-from pricing.terms import Commit, ProductPrice, Terms
+from pricing.prices import (
+    Block,
+    Cell,
+    Composite,
+    Dynamic,
+    FixedFee,
+    Graduated,
+    GraduatedBlocks,
+    GraduatedPercentage,
+    Matrix,
+    OneOff,
+    Package,
+    Percentage,
+    PercentTier,
+    PerUnit,
+    Price,
+    Seats,
+    Stair,
+    StairStep,
+    Tier,
+    Volume,
+    VolumeBlocks,
+)
+from pricing.terms import (
+    Allowance,
+    CardUse,
+    Commit,
+    Conversion,
+    CustomUnit,
+    Discount,
+    HoursOfDay,
+    Override,
+    ProductPrice,
+    QuantityRounding,
+    Terms,
+    WindowedCommitment,
+)
 
 GOOD = """\
 contract: acme-2026
@@ -48,7 +79,7 @@ collection: {method: card, retry_after: [1d, 30s]}
 
 
 def problems(text: str, start: str | None = None) -> list[tuple[int, str, str]]:
-    with pytest.raises(ContractFileError) as caught:
+    with pytest.raises(FileError) as caught:
         parse_contract(text, start=start)
     return [(problem.line, problem.path, problem.message) for problem in caught.value.problems]
 
@@ -179,9 +210,18 @@ collection: {method: cash, retry_after: [soon]}
 
 
 def test_an_unknown_price_model_lists_the_known_ones() -> None:
-    [(line, path, message)] = problems(GOOD.replace("model: package", "model: seats"))
+    [(line, path, message)] = problems(GOOD.replace("model: package", "model: tariff"))
     assert (line, path) == (19, "products[2].price.model")
-    assert message == "'seats' is not known; use one of per_unit, package, graduated, volume, fixed_fee"
+    assert message == (
+        "'tariff' is not known; use one of per_unit, package, graduated, volume, stair_step, graduated_blocks, "
+        "volume_blocks, percentage, graduated_percentage, dynamic, matrix, composite, fixed_fee, seats, one_off"
+    )
+
+
+def test_a_key_of_another_model_is_told_with_the_keys_of_this_one() -> None:
+    [(line, path, message)] = problems(GOOD.replace("unit_price: 0.1}", "unit_price: 0.1, unit_prise: 2}"))
+    assert (line, path) == (18, "products[1].price.unit_prise")
+    assert message == "is not a known key; did you mean unit_price?"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +235,6 @@ def test_an_unknown_price_model_lists_the_known_ones() -> None:
         ("unit_price: 0.1}", "unit_price: .inf}", 18, "products[1].price.unit_price"),
         ("unit_price: 0.1}", "unit_price: 0.0000000000001}", 18, "products[1].price.unit_price"),  # 13 places
         ('amount: "49.00"', 'amount: "49.001"', 21, "products[4].price.amount"),  # no invoice shows a tenth of a cent
-        ("name: Support,", "name: Support, unit: seat,", 21, "products[4].unit"),
         ("start: 2026-01-01", "start: 2026-01-01T00:00:00", 6, "start"),  # which zone?
         ("start: 2026-01-01", "start: 1026-01-01", 6, "start"),
         ('end: "2027', 'end: "2025', 7, "end"),
@@ -226,3 +265,285 @@ def test_each_single_fault_is_found_where_it_stands(before: str, after: str, lin
 )
 def test_what_is_no_contract_file_at_all_is_one_problem(text: str, line: int) -> None:
     assert [found for found, _, _ in problems(text)] == [line]
+
+
+# --- every price model, and what else terms may say ---------------------------------------------------------------
+
+
+def with_price(price: str, *options: str) -> str:
+    """Put a price, and options of its product, in the place of the product `calls`, which stands in line 18."""
+    before = "  - {id: calls, name: Calls, metric: calls, price: {model: per_unit, unit_price: 0.1}}"
+    return GOOD.replace(before, f"  - {{{', '.join(['id: calls', 'name: Calls', *options])}, price: {{{price}}}}}")
+
+
+USAGE = "metric: calls"
+
+
+@pytest.mark.parametrize(
+    ("price", "options", "expected"),
+    [
+        (
+            "model: package, size: 1000, package_price: 20, rounding: none, free_units: 500",
+            [USAGE],
+            Package(Decimal(1000), Decimal(20), "none", Decimal(500)),
+        ),
+        (
+            "model: graduated, tiers: [{up_to: 10, flat_fee: 5}, {unit_price: 1}], flat_fee_at_zero: true",
+            [USAGE],
+            Graduated((Tier(Decimal(10), None, Decimal(5)), Tier(None, Decimal(1))), flat_fee_at_zero=True),
+        ),
+        (
+            "model: stair_step, stairs: [{up_to: 100, amount: 9.99}, {amount: 99}], amount_at_zero: true",
+            [USAGE],
+            StairStep((Stair(Decimal(100), Decimal("9.99")), Stair(None, Decimal(99))), amount_at_zero=True),
+        ),
+        (
+            "model: graduated_blocks, blocks: [{size: 10, block_price: 5, most_blocks: 2}, {size: 99, block_price: 1}]",
+            [USAGE],
+            GraduatedBlocks((Block(Decimal(10), Decimal(5), Decimal(2)), Block(Decimal(99), Decimal(1)))),
+        ),
+        (
+            "model: volume_blocks, blocks: [{size: 10, block_price: 5}]",
+            [USAGE],
+            VolumeBlocks((Block(Decimal(10), Decimal(5)),)),
+        ),
+        (
+            (
+                'model: percentage, rate_percent: 1.2, fee_per_event: "0.10", minimum_per_event: 0.5, '
+                "maximum_per_event: 9, free_events: 3, free_amount: 500"
+            ),
+            [USAGE],
+            Percentage(
+                Decimal("1.2"), Decimal("0.10"), Decimal("0.5"), Decimal(9), free_events=3, free_amount=Decimal(500)
+            ),
+        ),
+        (
+            "model: graduated_percentage, tiers: [{up_to: 1000, rate_percent: 3}, {rate_percent: 2, flat_fee: 1}]",
+            [USAGE],
+            GraduatedPercentage((PercentTier(Decimal(1000), Decimal(3)), PercentTier(None, Decimal(2), Decimal(1)))),
+        ),
+        (
+            "model: dynamic, multiplier: 1.2, source: event_amount",
+            [USAGE],
+            Dynamic(Decimal("1.2"), "event_amount"),
+        ),
+        (
+            (
+                "model: matrix, keys: [region], cells: [{values: [eu], price: {model: per_unit, unit_price: 2}}, "
+                "{values: ['*'], price: {model: volume, tiers: [{unit_price: 1}]}}], "
+                "default: {model: package, size: 5, package_price: 1}"
+            ),
+            [USAGE],
+            Matrix(
+                ("region",),
+                (Cell(("eu",), PerUnit(Decimal(2))), Cell(("*",), Volume((Tier(None, Decimal(1)),)))),
+                Package(Decimal(5), Decimal(1)),
+            ),
+        ),
+        (
+            'model: composite, products: [tokens, "tag:ai"], rate_percent: 10, minimum: 100',
+            [],
+            Composite(("tokens", "tag:ai"), Decimal(10), Decimal(100)),
+        ),
+        (
+            "model: fixed_fee, amount: 600, cadence: year, timing: arrears, proration: day",
+            [],
+            FixedFee(Decimal(600), "year", "arrears", "day"),
+        ),
+        (
+            (
+                "model: seats, quantity: 12, price: {model: per_unit, unit_price: 30}, proration: second, "
+                "credit_removals: true"
+            ),
+            [],
+            Seats(Decimal(12), PerUnit(Decimal(30)), proration="second", credit_removals=True),
+        ),
+        (  # midnight of 15 April in Kolkata
+            "model: one_off, amount: 250, due: 2026-04-15",
+            [],
+            OneOff(Decimal(250), datetime(2026, 4, 14, 18, 30, tzinfo=UTC)),
+        ),
+    ],
+)
+def test_every_price_model_is_read_by_the_names_of_its_fields(price: str, options: list[str], expected: Price) -> None:
+    text = with_price(price, *options)
+    text = text.replace("metric: images,", "metric: images, tags: [ai],")
+    assert parse_contract(text).terms.prices[1].price == expected
+
+
+def test_a_product_says_how_its_quantity_is_counted() -> None:
+    text = with_price(
+        "model: per_unit, unit_price: 2",
+        "metric: calls, tags: [ai, eu], group_by: [region], rounding: {rounding: up, places: -3}",
+        "conversion: {operation: divide, factor: 1000, rounding: up}, tier_period: day, tier_group: shared",
+        "allowance: {units: 100, per_metric: apps, rollover_cap: 50}, minimum: 5, maximum: 500, pricing_unit: credits",
+    )
+    product = parse_contract(text + "units: [{code: credits, exponent: 3, money_per_unit: 0.01}]\n").terms.prices[1]
+    assert product == ProductPrice(
+        "calls",
+        "Calls",
+        PerUnit(Decimal(2)),
+        "calls",
+        tags=("ai", "eu"),
+        group_by=("region",),
+        rounding=QuantityRounding("up", -3),
+        conversion=Conversion("divide", Decimal(1000), "up"),
+        allowance=Allowance(Decimal(100), "apps", None, Decimal(50)),
+        tier_period="day",
+        tier_group="shared",
+        minimum=Decimal(5),
+        maximum=Decimal(500),
+        pricing_unit="credits",
+    )
+
+
+def test_a_commitment_is_read_with_its_hours_of_the_day() -> None:
+    text = with_price(
+        "model: per_unit, unit_price: 2",
+        "metric: calls, commitment: {window: hour, quantity: 10, overage_factor: 1.5, true_up: true, "
+        "hours: [{start: 22, end: 24, unit_price: 1, amount: 3}]}",
+    )
+    assert parse_contract(text).terms.prices[1].commitment == WindowedCommitment(
+        "hour",
+        quantity=Decimal(10),
+        overage_factor=Decimal("1.5"),
+        true_up=True,
+        hours=(HoursOfDay(22, 24, Decimal(1), Decimal(3)),),
+    )
+
+
+CARDED = """\
+contract: acme-2026
+customer: acme
+entity: northwind
+currency: EUR
+time_zone: Asia/Kolkata
+start: 2026-01-01
+cadence: quarter
+anchor: 15
+anchor_month: 2
+rate_card_alias: standard
+overrides:
+  - id: half
+    products: [tokens, "tag:ai"]
+    groups: {region: eu, tier: gold}
+    multiplier: 0.5
+    start: 2026-02-01
+    priority: 1
+  - {id: own, products: [calls], price: {model: per_unit, unit_price: 3}, end: 2026-03-01}
+discounts:
+  - {id: launch, name: Launch, kind: percentage, value: 10, end: 2026-02-01}
+  - {id: goodwill, name: Goodwill, kind: fixed, value: "25.00", products: ["tag:ai"]}
+units: [{code: credits, exponent: 0, money_per_unit: "0.02"}]
+minimum: 100
+maximum: "5000.00"
+invoicing: {grace: 12h, due_days: 14}
+collection: {method: bank_transfer}
+"""
+
+
+def test_a_contract_on_a_rate_card_needs_no_products_of_its_own() -> None:
+    february = datetime(2026, 1, 31, 18, 30, tzinfo=UTC)
+    march = datetime(2026, 2, 28, 18, 30, tzinfo=UTC)
+    definition = parse_contract(CARDED)
+    assert (definition.cadence, definition.anchor) == ("quarter", Anchor(15, 2))
+    assert definition.terms == Terms(
+        "acme-2026",
+        1,
+        datetime(2025, 12, 31, 18, 30, tzinfo=UTC),
+        Currency("EUR", 2),
+        (),
+        card=CardUse(alias="standard"),
+        overrides=(
+            Override(
+                "half",
+                ("tokens", "tag:ai"),
+                (("region", "eu"), ("tier", "gold")),
+                multiplier=Decimal("0.5"),
+                start=february,
+                priority=1,
+            ),
+            Override("own", ("calls",), price=PerUnit(Decimal(3)), end=march),
+        ),
+        discounts=(
+            Discount("launch", "Launch", "percentage", Decimal(10), end=february),
+            Discount("goodwill", "Goodwill", "fixed", Decimal("25.00"), ("tag:ai",)),
+        ),
+        units=(CustomUnit("credits", 0, Decimal("0.02")),),
+        minimum=Decimal(100),
+        maximum=Decimal("5000.00"),
+    )
+    by_id = parse_contract(CARDED.replace("rate_card_alias: standard", "rate_card: card-7"))
+    assert by_id.terms.card == CardUse(card_id="card-7")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "path"),
+    [
+        ("rate_card_alias: standard", "rate_card_alias: standard\nrate_card: other", 11, "rate_card"),
+        ("cadence: quarter", "cadence: quarterly", 7, "cadence"),
+        ("anchor: 15", "anchor: 32", 8, "anchor"),
+        ("anchor: 15\n", "", 8, "anchor_month"),
+        ("cadence: quarter", "cadence: month", 9, "anchor_month"),
+        ("cadence: quarter\nanchor: 15\nanchor_month: 2", "cadence: week\nanchor: 8", 8, "anchor"),
+        ("cadence: quarter\nanchor: 15\nanchor_month: 2", "cadence: day\nanchor: 1", 8, "anchor"),
+        ("multiplier: 0.5", "multiplier: half", 15, "overrides[0].multiplier"),
+        ("{region: eu, tier: gold}", "{region: 7}", 14, "overrides[0].groups.region"),
+        ("[calls], price: {model: per_unit, unit_price: 3}", "[calls]", 18, "overrides[1].multiplier"),
+        ("[calls], price: {model: per_unit,", "[calls], price: {model: seats,", 18, "overrides[1].price.model"),
+        ("products: [calls]", "products: []", 18, "overrides[1].products"),
+        ('products: ["tag:ai"]', "products: [AI]", 21, "discounts[1].products[0]"),
+        ("kind: fixed", "kind: fix", 21, "discounts[1].kind"),
+        ("value: 10,", "value: 110,", 20, "discounts[0].value"),
+        ("exponent: 0", "exponent: 13", 22, "units[0].exponent"),
+        ("minimum: 100", "minimum: 6000", 23, "minimum"),
+        ('maximum: "5000.00"', "maximum: lots", 24, "maximum"),
+    ],
+)
+def test_each_fault_beside_the_prices_is_found_where_it_stands(before: str, after: str, line: int, path: str) -> None:
+    assert before in CARDED
+    assert [(line, path) for line, path, _ in problems(CARDED.replace(before, after, 1))] == [(line, path)]
+
+
+@pytest.mark.parametrize(
+    ("price", "path"),
+    [
+        ("unit_price: 1", "price.model"),  # no model at all
+        ("model: [per_unit], unit_price: 1", "price.model"),
+        ("model: matrix, keys: region, cells: []", "price.keys"),
+        ("model: matrix, keys: [r], cells: [{values: [a], price: 3}]", "price.cells[0].price"),
+        (
+            "model: matrix, keys: [r], cells: [{values: [a], price: {model: per_unit}}]",
+            "price.cells[0].price.unit_price",
+        ),
+        ("model: dynamic, source: events", "price.source"),
+        ("model: percentage, rate_percent: 1, free_events: 1.5", "price.free_events"),
+        ("model: graduated, tiers: [{unit_price: 1}], flat_fee_at_zero: yes", "price.flat_fee_at_zero"),
+    ],
+)
+def test_a_fault_inside_a_price_is_told_with_its_whole_path(price: str, path: str) -> None:
+    assert [(line, path) for line, path, _ in problems(with_price(price, USAGE))] == [(18, f"products[1].{path}")]
+
+
+def test_a_contract_sells_products_of_its_own_or_of_a_card() -> None:
+    nothing = CARDED[: CARDED.index("rate_card_alias")] + CARDED[CARDED.index("invoicing") :]
+    assert [(path, message) for _, path, message in problems(nothing)] == [
+        ("products", "names no product; list at least one with its price, or name a rate_card")
+    ]
+
+
+def test_a_product_that_cannot_be_read_is_not_called_unknown_elsewhere() -> None:
+    text = GOOD.replace('flat_fee: "5.00"', "flat_fee: five")
+    assert [path for _, path, _ in problems(text)] == ["products[0].price.tiers[1].flat_fee"]
+
+
+def test_a_price_may_be_repeated_by_an_alias_but_not_without_end() -> None:
+    shared = GOOD.replace("{model: volume, tiers: [{unit_price: 0}]}", "&price {model: per_unit, unit_price: 2}")
+    shared = shared.replace(
+        "price: {model: per_unit, unit_price: 0.1}", "price: &other {model: per_unit, unit_price: 2}"
+    )
+    assert parse_contract(shared).terms.prices[1].price == PerUnit(Decimal(2))
+    [(_, _, message)] = problems("contract: &a [*a]\n")
+    assert message == "is nested too deeply, or repeats too much by aliases; write it flat"
+    bomb = "".join(f"k{n}: &l{n} [{', '.join([f'*l{n - 1}' if n else 'x'] * 10)}]\n" for n in range(9))
+    assert problems(bomb)[0][2] == message

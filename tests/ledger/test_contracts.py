@@ -6,7 +6,6 @@ import pytest
 import sqlalchemy as sa
 
 from ledger.accrual import accrue, freeze_period
-from ledger.contract_files import parse_contract
 from ledger.contracts import (
     amend_contract,
     create_contract,
@@ -18,6 +17,7 @@ from ledger.contracts import (
     terms_of,
 )
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.files.contracts import parse_contract
 from ledger.periods import list_periods
 from tests.ledger.books import FEBRUARY_STARTS, FOURTH_OF_FEBRUARY, JANUARY_STARTS, open_invoice, use
 from tests.ledger.usage import number_of

@@ -16,11 +16,11 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from ledger.contract_files import parse_contract
 from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.errors import NotFoundError
+from ledger.files.contracts import parse_contract
 from ledger.intake.events import parse_objects
 from ledger.intake.store import take_in
 from ledger.invoices import Invoice, list_invoices

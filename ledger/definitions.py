@@ -1,0 +1,61 @@
+"""What a contract's file defines: its parties, its term, its policy, and the first version of its terms."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from pricing.calendar import Anchor
+from pricing.money import Currency
+from pricing.prices import Cadence
+from pricing.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicingPolicy:
+    """How a period is invoiced: `grace` after its end for late usage, and when a person looks at it first.
+
+    `review_above` is a total in the contract's currency, `review_growth` a multiple of the invoice before; None: never.
+    """
+
+    grace: timedelta
+    due_days: int
+    review_above: Decimal | None = None
+    review_growth: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPolicy:
+    """How an invoice is collected; a declined card is charged again after each time in `retry_after`, in turn."""
+
+    method: Literal["card", "bank_transfer"]
+    retry_after: tuple[timedelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a contract agrees on beside prices."""
+
+    invoicing: InvoicingPolicy
+    collection: CollectionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDefinition:
+    """A contract as its file defines it: term [start_at, end_at) in UTC, and version 1 of its terms, from its start.
+
+    `time_zone` decides the days and periods of the contract, which follow each other by `cadence`, from the day of its
+    start (`anchor` None) or from the anchor's day.
+    """
+
+    contract_id: str
+    customer_id: str
+    entity_id: str
+    currency: Currency
+    time_zone: str
+    start_at: datetime
+    end_at: datetime | None
+    policy: Policy
+    terms: Terms
+    cadence: Cadence = "month"
+    anchor: Anchor | None = None
