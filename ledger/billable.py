@@ -23,7 +23,7 @@ def billable_readings(
     """
     priced: list[Reading] = []
     unpriced: list[Reading] = []
-    for metric in read_metrics(connection, contract.customer_id, cuts):
+    for metric in read_metrics(connection, contract.customer_id, cuts, time_zone=contract.time_zone):
         for reading in metric.readings:
             is_priced = reading.metric_id in metrics_of(terms_in_force(terms, reading.start))
             (priced if is_priced else unpriced).append(reading)

@@ -17,6 +17,7 @@ from ledger.verification.documents import check_invoices, check_receivables, doc
 from ledger.verification.rating import check_rating, rate_contracts
 from ledger.verification.raw import count_keys, read_records, stream_events
 from ledger.verification.timeline import timeline_of
+from ledger.verification.totals import check_totals
 from ledger.verification.usage import check_usage, count_usage
 
 __all__ = ["CashLike", "Check", "verify"]
@@ -37,6 +38,7 @@ def verify(connection: sa.Connection, *, stripe_charges: Mapping[str, CashLike] 
     posted = add_up(records)
     return (
         *check_usage(records, usage, usage_status(connection)),
+        *check_totals(connection, usage.totals),
         *check_rating(records, rated),
         *check_invoices(records, documents, rated),
         *check_receivables(documents, rated, posted),

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 from ledger.intake.events import PropertyValue, UsageEvent, key_hash, payload_hash
+from ledger.intake.rules import VERSION, Measure, Rule, UnmeasurableError, measure, rules_of
 from ledger.intake.status import UsageStatus
 from ledger.verification.check import (
     Check,
@@ -19,8 +21,10 @@ from ledger.verification.check import (
     compare_counts,
     compare_quantities,
 )
+from ledger.verification.metering import Meter, meter_of
 from ledger.verification.raw import Records, Row
 from ledger.verification.timeline import Timeline
+from ledger.verification.totals import Totals, group_text, moment_text, properties_in
 from pricing.money import EXACT, ZERO
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -56,6 +60,7 @@ class Usage:
     rollup_events: Counter[Key] = field(default_factory=Counter)
     rollup_quantities: dict[Key, Decimal] = field(default_factory=dict)
     became: Counter[Key] = field(default_factory=Counter)
+    totals: Totals = field(default_factory=Totals)
     unpriced: Differences = field(default_factory=Differences)
     readings: dict[Place, Decimal] = field(default_factory=dict)
     waiting: dict[Place, Decimal] = field(default_factory=dict)
@@ -64,9 +69,11 @@ class Usage:
 def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterator[Row], *, keys: int) -> Usage:
     """Read the events and add them up."""
     usage = Usage(keys=keys)
-    metrics: dict[str, list[Row]] = {}
-    for metric in records.metrics:
-        metrics.setdefault(metric.event_type, []).append(metric)
+    rules = _rules(records.metrics)
+    meter = meter_of(rules)
+    by_type: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_type.setdefault(rule.version.event_type, []).append(rule)
     by_customer: dict[str, list[Timeline]] = {}
     for timeline in timelines:
         by_customer.setdefault(timeline.contract.customer_id, []).append(timeline)
@@ -74,19 +81,26 @@ def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterato
         if row.key_hash is None:
             usage.key_differences.add(f"key {row.known_hash} of {row.known_ts.isoformat()} has no event")
             continue
-        properties = _properties(row.properties)
+        properties = properties_in(row.properties)
         own = by_customer.get(row.customer_id, [])
-        counted = metrics.get(row.type, [])
+        counted = by_type.get(row.type, [])
         _count_event(usage, records, row, properties)
         became = _outcome(records, row, own, is_counted=bool(counted))
         usage.became[became,] += 1
-        if became == RATED and not _has_price(row, own, {metric.metric_id for metric in counted}):
+        if became == RATED and not _has_price(row, own, {rule.metric_id for rule in counted}):
             usage.unpriced.add(f"{_name(row)} is in an invoiced period, and no contract bills it there")
-        for metric in counted if row.customer_id is not None else ():
-            quantity = _quantity(metric, properties)
-            if quantity is not None:
-                _add_to_rollup(usage, records, row, metric, properties=properties, quantity=quantity)
-                _add_to_readings(usage, row, own, metric.metric_id, quantity)
+        for rule in counted if row.customer_id is not None else ():
+            measured = _measured(rule, row, properties)
+            if measured is None:
+                continue
+            groups = {name: properties[name] for name in rule.version.group_keys if name in properties}
+            _add_to_rollup(usage, records, row, rule, groups=groups, measured=measured)
+            if rule.metric_id in meter.runs:
+                meter.add(rule, row, measured, properties)
+            else:
+                _add_to_readings(usage, row, own, rule.metric_id, measured.value)
+    for timeline in timelines:
+        _add_metered(usage, timeline, meter)
     return usage
 
 
@@ -134,15 +148,6 @@ def check_usage(records: Records, usage: Usage, status: UsageStatus) -> tuple[Ch
 
 
 # --- one event ----------------------------------------------------------------------------------------------------
-
-
-def _properties(text: str) -> dict[str, PropertyValue]:
-    """Read properties as intake keeps them: numbers exact and without trailing zeros."""
-    decoded: dict[str, PropertyValue] = json.loads(text, parse_float=Decimal, parse_int=Decimal)
-    return {
-        name: (EXACT.normalize(value) or ZERO) if isinstance(value, Decimal) else value
-        for name, value in decoded.items()
-    }
 
 
 def _count_event(usage: Usage, records: Records, row: Row, properties: Mapping[str, PropertyValue]) -> None:
@@ -195,32 +200,38 @@ def _has_price(row: Row, timelines: Sequence[Timeline], metrics: set[str]) -> bo
 
 
 def _name(row: Row) -> str:
-    return f"event {row.source} {row.key} of {_moment(row.ts)}"
+    return f"event {row.source} {row.key} of {moment_text(row.ts)}"
 
 
-def _quantity(metric: Row, properties: Mapping[str, PropertyValue]) -> Decimal | None:
-    """Return what an event adds to a metric; None when it lacks the number that is summed."""
-    if metric.aggregation == "count":
-        return Decimal(1)
-    value = properties.get(metric.property)
-    return value if isinstance(value, Decimal) else None
+def _rules(rows: Sequence[Row]) -> tuple[Rule, ...]:
+    """Return the recorded versions of all metrics, by metric and time."""
+    ordered = sorted(rows, key=lambda row: (row.metric_id, row.version))
+    return tuple(
+        rule
+        for metric_id, own in groupby(ordered, key=lambda row: str(row.metric_id))
+        for rule in rules_of(metric_id, [VERSION.validate_json(json.dumps(row.definition)) for row in own])
+    )
+
+
+def _measured(rule: Rule, row: Row, properties: Mapping[str, PropertyValue]) -> Measure | None:
+    """Return what an event is to a rule; None where it is not in force, leaves it out, or cannot measure it."""
+    if not rule.covers(row.ts):
+        return None
+    try:
+        return measure(rule, properties)
+    except UnmeasurableError:
+        return None
 
 
 def _add_to_rollup(
-    usage: Usage,
-    records: Records,
-    row: Row,
-    metric: Row,
-    *,
-    properties: Mapping[str, PropertyValue],
-    quantity: Decimal,
+    usage: Usage, records: Records, row: Row, rule: Rule, *, groups: Mapping[str, PropertyValue], measured: Measure
 ) -> None:
     width = timedelta(minutes=records.bucket_minutes.get(row.customer_id, HOUR))
     bucket = EPOCH + (row.ts - EPOCH) // width * width
-    groups = {name: properties[name] for name in metric.group_keys if name in properties}
-    key = (row.customer_id, metric.metric_id, _group_text(groups), _moment(bucket))
+    key = (row.customer_id, rule.metric_id, group_text(groups), moment_text(bucket))
     usage.rollup_events[key] += 1
-    add_to(usage.rollup_quantities, key, quantity)
+    add_to(usage.rollup_quantities, key, measured.value)
+    usage.totals.add(rule, row, measured, key)
 
 
 def _add_to_readings(usage: Usage, row: Row, timelines: Sequence[Timeline], metric_id: str, quantity: Decimal) -> None:
@@ -234,29 +245,28 @@ def _add_to_readings(usage: Usage, row: Row, timelines: Sequence[Timeline], metr
         readings[place] = EXACT.add(readings.get(place, ZERO), quantity)
 
 
-def _group_text(groups: Mapping[str, PropertyValue]) -> str:
-    """Write group values so that equal ones, and only those, have the same text: 1 and "1" differ, 1 and 1.0 do not."""
-    texts = {
-        name: format(value, "f") if isinstance(value, Decimal) else json.dumps(value) for name, value in groups.items()
-    }
-    return "{" + ", ".join(f"{name}: {texts[name]}" for name in sorted(texts)) + "}"
+def _add_metered(usage: Usage, timeline: Timeline, meter: Meter) -> None:
+    """Add the readings that events do not simply add up to; what waits is the difference that it makes."""
+    contract = timeline.contract
+    for start, metric_id, quantity in meter.metered(timeline, waits=contract.marks):
+        place = Place(contract.contract_id, start, metric_id)
+        usage.readings[place] = EXACT.add(usage.readings.get(place, ZERO), quantity)
+        usage.waiting[place] = EXACT.subtract(usage.waiting.get(place, ZERO), quantity)
+    for start, metric_id, quantity in meter.metered(timeline, waits=frozenset()):
+        place = Place(contract.contract_id, start, metric_id)
+        usage.waiting[place] = EXACT.add(usage.waiting.get(place, ZERO), quantity)
 
 
 @lru_cache(maxsize=1024)
 def _hour(moment: datetime) -> str:
-    return _moment(moment.replace(minute=0, second=0, microsecond=0))
-
-
-@lru_cache(maxsize=8192)
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+    return moment_text(moment.replace(minute=0, second=0, microsecond=0))
 
 
 # --- what is compared ---------------------------------------------------------------------------------------------
 
 
 def _rollup_key(row: Row) -> Key:
-    return row.customer_id, row.metric_id, _group_text(_properties(row.groups)), _moment(row.bucket_start)
+    return row.customer_id, row.metric_id, group_text(properties_in(row.groups)), moment_text(row.bucket_start)
 
 
 def _check_outcomes(records: Records, usage: Usage) -> Iterator[Check]:

@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 
 from ledger.intake.events import key_hash
 from ledger.intake.readings import read_metrics
+from ledger.intake.status import usage_status
 from ledger.metrics import create_metric
+from ledger.verification.check import Check
+from ledger.verification.raw import count_keys, read_records, stream_events
+from ledger.verification.timeline import Interval, Timeline
+from ledger.verification.totals import check_totals
+from ledger.verification.usage import check_usage, count_usage
 from pricing.aggregation import Groups, aggregate
 from pricing.calendar import Period
 from pricing.metrics import Filter, MeasuredEvent, Metric, MetricVersion, passes, version_in_force
 from pricing.money import EXACT, ZERO
+from pricing.segments import intervals_between
 from pricing.terms import Conversion, QuantityRounding
-from tests.ledger.usage import event, send
+from tests.ledger.usage import cover, event, send
 from tests.metrics import metric
 
 BERLIN = "Europe/Berlin"
@@ -151,6 +158,40 @@ def expected(
     return {groups: figure for groups, figure in figures.items() if any(figure)}
 
 
+def proofs(connection: sa.Connection) -> list[Check]:
+    """What verification says of the rollups, from the raw events."""
+    records = read_records(connection)
+    usage = count_usage(records, [], stream_events(connection), keys=count_keys(connection))
+    checks = (*check_usage(records, usage, usage_status(connection)), *check_totals(connection, usage.totals))
+    return [check for check in checks if "rollup" in check.name or "members" in check.name]
+
+
+def metered(connection: sa.Connection, cuts: Sequence[datetime]) -> dict[tuple[str, datetime], Decimal]:
+    """What verification says of the readings of a contract with one period, its groups added up."""
+    with undone(connection):
+        cover(connection, "one", cuts[0].isoformat(), cuts[-1].isoformat())  # in the time zone of Berlin
+        connection.execute(
+            sa.text("insert into contract_period (contract_id, start_at, end_at) values ('one', :start, :end)"),
+            {"start": cuts[0], "end": cuts[-1]},
+        )
+        records = read_records(connection)
+        contract = records.contracts["one"]
+        intervals = tuple(Interval(contract.periods[0], part, frozenset()) for part in intervals_between(cuts))
+        timeline = Timeline(contract, tuple(one.period.start for one in intervals), intervals)
+        usage = count_usage(records, [timeline], stream_events(connection), keys=count_keys(connection))
+        assert not any(usage.waiting.values())
+        return {(p.metric_id, p.interval_start): quantity for p, quantity in usage.readings.items() if quantity}
+
+
+def added_up(found: Mapping[str, Running], cuts: Sequence[datetime]) -> dict[tuple[str, datetime], Decimal]:
+    sums: dict[tuple[str, datetime], Decimal] = defaultdict(lambda: ZERO)
+    for metric_id, by_groups in found.items():
+        for running in by_groups.values():
+            for start, before, reached in zip(cuts, (ZERO, *running), running, strict=False):
+                sums[metric_id, start] = EXACT.add(sums[metric_id, start], EXACT.subtract(reached, before))
+    return {place: quantity for place, quantity in sums.items() if quantity}
+
+
 @contextmanager
 def undone(connection: sa.Connection) -> Iterator[None]:
     with connection.begin_nested() as savepoint:
@@ -196,7 +237,9 @@ def test_every_aggregation_reads_as_the_reference_counts(
         for one in METRICS:
             if one.metric_id in late:
                 create_metric(shop, one)
+        assert [check for check in proofs(shop) if not check.ok] == []
         found = read(shop, cuts)
+        assert metered(shop, cuts) == added_up(found, cuts)
         for one in METRICS:
             figures = {groups: each for groups, each in found.get(one.metric_id, {}).items() if any(each)}
             assert figures == expected(one, one.versions[0], sent, cuts), one.metric_id
