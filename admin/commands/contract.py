@@ -1,6 +1,7 @@
 """`meterbook contract`: what was agreed with customers."""
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,12 @@ from admin.commands.options import AsJson, By, ContractId, InputFile, OfCustomer
 from admin.connections import books
 from admin.contract_screen import show_contract
 from admin.errors import AwayError, DoorError
+from admin.input_files import taken
 from admin.plain import plain
 from admin.screen import moment, say, say_json, show_table
 from ledger import contracts
 from ledger.definitions import ContractDefinition
 from ledger.files.contracts import parse_contract
-from ledger.files.document import FileError
 from ledger.spend import spend
 from pricing.calendar import local_date, local_midnight
 
@@ -137,15 +138,7 @@ def end(contract_id: ContractId, day: EndDay, reason: ReasonArgument, *, by: By)
 
 
 def _read(file: Path, start: str | None) -> ContractDefinition:
-    return _parsed(str(file), read_text(file), start)
-
-
-def _parsed(name: str, text: str, start: str | None = None) -> ContractDefinition:
-    try:
-        return parse_contract(text, start=start)
-    except FileError as error:
-        listed = "\n".join(f"  {problem}" for problem in error.problems)
-        raise DoorError(f"{name} was not taken; correct it and repeat:\n{listed}") from error
+    return taken(file, partial(parse_contract, start=start))
 
 
 def _say_problem(contract_id: str, problem: str | None) -> None:

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from admin.commands.options import AsJson, InputFile, read_text
+from admin.commands.options import AsJson, InputFile
 from admin.connections import books
-from admin.party_files import read_customers
+from admin.input_files import taken
 from admin.screen import say, say_json, show_facts, show_table
 from ledger import customers
+from ledger.files.parties import read_customers
 
 application = typer.Typer()
 
@@ -18,7 +19,7 @@ CustomerId = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The custome
 @application.command(epilog="Example: meterbook customer create customers.yaml")
 def create(file: InputFile) -> None:
     """Record the customers of a YAML file (all or none), and count the usage that came in under their names before."""
-    read = read_customers(read_text(file), name=str(file))
+    read = taken(file, read_customers)
     with books() as connection:
         outcomes = [(customer, customers.create_customer(connection, customer)) for customer in read]
     for customer, outcome in outcomes:

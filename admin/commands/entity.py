@@ -2,11 +2,12 @@
 
 import typer
 
-from admin.commands.options import AsJson, EntityId, InputFile, read_text
+from admin.commands.options import AsJson, EntityId, InputFile
 from admin.connections import books
-from admin.party_files import read_entities
+from admin.input_files import taken
 from admin.screen import say, say_json, show_facts, show_table
 from ledger import entities
+from ledger.files.parties import read_entities
 
 application = typer.Typer()
 
@@ -14,7 +15,7 @@ application = typer.Typer()
 @application.command(epilog="Example: meterbook entity create entity.yaml")
 def create(file: InputFile) -> None:
     """Record the entities of a YAML file; the same again is harmless."""
-    read = read_entities(read_text(file), name=str(file))
+    read = taken(file, read_entities)
     with books() as connection:
         outcomes = [(entity.entity_id, entities.create_entity(connection, entity)) for entity in read]
     for entity_id, outcome in outcomes:

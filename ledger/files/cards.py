@@ -33,7 +33,7 @@ def _card_product(said: FileModel) -> CardProduct:
 
 
 CARD_PRODUCT: Any = Annotated[
-    extended(ProductPrice, price=(Annotated[Price, Shaped()] | None, None), rates=(RATES, ())),
+    extended("CardProduct", ProductPrice, price=(Annotated[Price, Shaped()] | None, None), rates=(RATES, ())),
     AfterValidator(_card_product),
 ]
 """A product of a card: in place of `price` it may have `rates`, each from a date."""

@@ -41,7 +41,7 @@ def _commit(read_commit: FileModel, given: ValidationInfo) -> Commit:
     return built(Commit, read_commit, start=start or setting.start)
 
 
-COMMIT: Any = Annotated[extended(Commit, start=(Moment | None, None)), AfterValidator(_commit)]
+COMMIT: Any = Annotated[extended("Commit", Commit, start=(Moment | None, None)), AfterValidator(_commit)]
 """A commit without a start begins with its contract."""
 
 

@@ -19,7 +19,7 @@ def _metric(said: FileModel) -> Metric:
     return Metric(metric_id, (built(MetricVersion, said, version=1),))
 
 
-METRIC_FILE: Any = Annotated[extended(MetricVersion, metric=(Slug, ...)), AfterValidator(_metric)]
+METRIC_FILE: Any = Annotated[extended("Metric", MetricVersion, metric=(Slug, ...)), AfterValidator(_metric)]
 """A metric as it is written in a file: one version of it."""
 
 METRIC = TypeAdapter(Annotated[Metric, Shaped(METRIC_FILE)])

@@ -152,9 +152,9 @@ def built(kind: type[Built], model: BaseModel, **others: Any) -> Built:  # noqa:
     return kind(**{**read, **others})
 
 
-def extended(kind: type, **members: Any) -> type[FileModel]:  # noqa: ANN401 - pydantic's definitions of fields
-    """Return a dataclass's model with other or further members."""
-    return create_model(f"{kind.__name__}File", __base__=model_of(kind), __doc__=kind.__doc__, **members)
+def extended(name: str, kind: type, **members: Any) -> type[FileModel]:  # noqa: ANN401 - pydantic's definitions of fields
+    """Return a dataclass's model with other or further members, under a name of its own."""
+    return create_model(name, __base__=model_of(kind), __doc__=kind.__doc__, **members)
 
 
 def _narrow(name: str, hint: Any) -> Any:  # noqa: ANN401 - a type

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from admin.connections import settings
-from admin.party_files import FileError, read_customers, read_entities, read_metrics
+from ledger.files.document import FileError
+from ledger.files.metrics import read_metrics
+from ledger.files.parties import read_customers, read_entities
 from tests.admin.conftest import CUSTOMERS, ENTITY, Meterbook, written
 
 
@@ -52,22 +54,22 @@ def test_every_fault_of_a_file_is_told_at_once_with_its_line() -> None:
         "  name: Twice\n"  # line 5
     )
     with pytest.raises(FileError) as refused:
-        read_customers(text, name="customers.yaml")
-    assert [(fault.line, fault.place) for fault in refused.value.faults] == [
-        (1, "customer"),
-        (2, "name"),
-        (3, "alias"),
-        (4, "customer"),
-        (5, "name"),
+        read_customers(text)
+    assert [(problem.line, problem.path) for problem in refused.value.problems] == [
+        (1, "[0].customer"),
+        (2, "[0].name"),
+        (3, "[0].alias"),
+        (4, "[1].customer"),
+        (5, "[1].name"),
     ]
 
 
 def test_a_broken_or_empty_file_is_refused() -> None:
     for text in ("", "a: [", "- 1\n", "--- \n..."):
         with pytest.raises(FileError):
-            read_entities(text, name="entity.yaml")
+            read_entities(text)
     with pytest.raises(FileError, match="exactly one of property and expression"):
-        read_metrics("{metric: m, event_type: t, aggregation: sum}", name="metrics.yaml")
+        read_metrics("{metric: m, event_type: t, aggregation: sum}")
 
 
 def test_a_list_and_several_documents_say_the_same() -> None:
@@ -75,7 +77,7 @@ def test_a_list_and_several_documents_say_the_same() -> None:
         "customer: acme\nname: Acme Robotics\naliases: [acme, acme-staging]\n---\n"
         "customer: cobalt\nname: Cobalt Legal LLP\nemail: finance@cobalt.example\n"
     )
-    assert read_customers(as_documents, name="a") == read_customers(CUSTOMERS, name="b")
+    assert read_customers(as_documents) == read_customers(CUSTOMERS)
 
 
 def test_a_key_shows_its_secret_once_and_is_useless_after_revocation(meterbook: Meterbook) -> None:
