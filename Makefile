@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test check bench clean
+.PHONY: help demo up down status test check conformance mutants bench clean
 
 export UV_CACHE_DIR := $(CURDIR)/.uv/cache
 export UV_PYTHON := $(CURDIR)/.uv/bin/python
@@ -15,7 +15,7 @@ CANDIDATES := $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## show the main job from events to closed books; USAGE=FILE (or several) brings your own usage
 	$(RUN) infra.demo $(if $(USAGE),--usage $(USAGE))
@@ -45,12 +45,20 @@ check: $(READY) ## lint, format, types and the direction of imports
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+conformance: $(READY) ## put other systems' cases to the engine; CASES=DIR runs others, REPORT=FILE writes JSON
+	@$(RUN) tests.conformance $(if $(CASES),--cases $(CASES)) $(if $(REPORT),--report $(REPORT)) \
+	  $(if $(DOCUMENT),--document $(DOCUMENT))
+
+mutants: $(READY) ## break pricing line by line, and list what no test notices; ONLY=pricing.tiers* narrows
+	.venv/bin/mutmut run $(if $(ONLY),"$(ONLY)")
+	.venv/bin/mutmut results
+
 bench: $(READY) ## measure the speed promises
 	$(RUN) tests.bench
 
 clean: ## stop the local stack; remove its data and all that was built here
 	@if test -x .venv/bin/python; then METERBOOK_HOME= $(RUN) infra.stack down; fi
-	rm -rf .venv .uv .meterbook build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .uv .meterbook build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 
 $(READY): pyproject.toml uv.lock | .uv/bin/uv
 	@mkdir -p .uv/temporary
