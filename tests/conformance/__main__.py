@@ -14,10 +14,10 @@ from rich.table import Table
 
 from tests.conformance.case import read_cases
 from tests.conformance.document import document
-from tests.conformance.run import Result, run_case
+from tests.conformance.run import Outcome, Result, run_case
 
 CASES = Path(__file__).parent / "cases"
-OUTCOMES = ("passed", "failed", "unsupported")
+OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "unsupported")
 
 
 def main(arguments: list[str]) -> int:

@@ -20,12 +20,15 @@ ADAPTERS: Mapping[str, str] = {
 """The module that answers each kind; every kind of vendors' examples is answered by `vendors`."""
 
 
+Outcome = Literal["passed", "failed", "unsupported"]
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of a case; `reason` says why it is not passed."""
 
     case: Case
-    outcome: Literal["passed", "failed", "unsupported"]
+    outcome: Outcome
     got: Any
     reason: str
 
