@@ -1,21 +1,21 @@
 """Invoices: their lines rated again, their sums and numbers, and what the books say is owed."""
 
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 
+from ledger.invoice_lines import fees_owed
 from ledger.verification.books import Posted, account_key
 from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_facts
 from ledger.verification.rating import RatedContract
 from ledger.verification.raw import Contract, Records, Row
-from pricing.calendar import periods
+from pricing.calendar import Period
 from pricing.errors import PricingError
+from pricing.fees import rate_fees
 from pricing.money import EXACT, ZERO, currency, round_to_currency, to_ledger_scale, total
-from pricing.rated import Line, RatedPeriod, Step
-from pricing.rating import rate_fees
+from pricing.rated import Fee, Line, RatedPeriod, Step
 
 Facts = dict[Key, Hashable]
 
@@ -29,6 +29,9 @@ PROVEN = (
     ("rounding is what lines were rounded by", "rounding", "exact less rounded"),
 )
 """Each check of accounts: its name, the code of the accounts, and where the expected figure comes from."""
+
+USAGE_KINDS = frozenset({"usage", "credit", "discount", "minimum", "maximum"})
+FEE_KINDS = frozenset({"fee", "fee_in_arrears"})
 
 CREDIT_SIDE = frozenset({"usage_revenue", "fixed_revenue", "deferred_revenue"})
 CASH_CODES = frozenset({"stripe_balance", "bank", "processor_fees", "unapplied_cash"})
@@ -114,7 +117,7 @@ def _check_usage_lines(records: Records, documents: Documents, rated: Mapping[st
     wanted: Facts = {}
     found: Facts = {}
     for name, invoice in records.invoices.items():
-        lines = [line for line in documents.lines[name] if line.kind in ("usage", "credit")]
+        lines = [line for line in documents.lines[name] if line.kind in USAGE_KINDS]
         period = _rated_period(rated[invoice.contract_id], invoice)
         if period is None and invoice.kind == "period":
             continue  # the contract cannot be rated, which is a difference of its own
@@ -178,7 +181,7 @@ def _check_advance_lines(records: Records, documents: Documents) -> Check:
     """Fees and commits are billed once, at their price; those of invoiced periods are billed for certain.
 
     A fee of the period that follows may have been agreed after the invoice, and a commit too: those may be missing, but
-    whatever is billed must be right.
+    whatever is billed must be right. The lines of one fee add up to what it costs.
     """
     wanted: Facts = {}
     allowed: Facts = {}
@@ -188,35 +191,48 @@ def _check_advance_lines(records: Records, documents: Documents) -> Check:
             allowed[key] = fact
             if is_due:
                 wanted[key] = fact
-    found: Facts = {}
-    times: Counter[Key] = Counter()
+    found: dict[Key, tuple[Decimal, Decimal]] = {}
     for name, invoice in records.invoices.items():
         for line in documents.lines[name]:
-            if line.kind in ("fee", "commit"):
-                start = (line.service_start.isoformat(),) if line.kind == "fee" else ()
+            if line.kind == "commit" or line.kind in FEE_KINDS:
+                start = () if line.kind == "commit" else (line.service_start.isoformat(),)
                 key = (invoice.contract_id, line.kind, line.product_id, *start)
-                times[key] += 1
-                found[key] = (line.exact, line.amount, f"billed {times[key]} times")
+                exact, amount = found.get(key, (ZERO, ZERO))
+                found[key] = (EXACT.add(exact, line.exact), EXACT.add(amount, line.amount))
     wanted |= {key: fact for key, fact in allowed.items() if key in found}
     return compare_facts("fees and commits are billed once", "by the terms", wanted, "lines stored", found)
 
 
 def _fees(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key, Hashable, bool]]:
+    """Yield what the fees of all billing periods cost that an invoice has reached, and whether it must be billed."""
     if not invoices:
         return
-    until = max(row.period_end for row in invoices)
-    drafted = {row.period_start for row in invoices if row.kind == "period"}
+    drafted = max((row.period_end for row in invoices if row.kind == "period"), default=None)
+    until = max(row.period_start for row in invoices) if drafted is None else drafted
     unit = currency(contract.currency)
-    for period in periods(contract.start_at, contract.end_at, contract.time_zone, until):
+    certain = fees_owed(_billing(contract, until), until=drafted) if drafted else {}
+    for key, owed in fees_owed(_billing(contract, until), until=until).items():
+        fee = owed.fee
+        kind = "fee" if fee.timing == "advance" else "fee_in_arrears"
+        fact = (to_ledger_scale(owed.amount), round_to_currency(owed.amount, unit))
+        is_due = key in certain and fee.service.start < (drafted or fee.service.start)
+        yield (contract.contract_id, kind, fee.product_id, fee.service.start.isoformat()), fact, is_due
+
+
+def _billing(contract: Contract, until: datetime) -> Iterator[tuple[Period, Fee]]:
+    for period in contract.billing_periods(until):
         try:
-            fees = rate_fees(contract.terms, period, contract.entity_zone)
+            fees = rate_fees(
+                contract.terms,
+                period,
+                contract.entity_zone,
+                time_zone=contract.time_zone,
+                contract_start=contract.start_at,
+                contract_end=contract.end_at,
+            )
         except PricingError:
             continue  # the contract cannot be rated, which is a difference of its own
-        for fee in fees:
-            if fee.amount:
-                key = (contract.contract_id, "fee", fee.product_id, period.start.isoformat())
-                fact = (to_ledger_scale(fee.amount), round_to_currency(fee.amount, unit), "billed 1 times")
-                yield key, fact, period.start in drafted
+        yield from ((period, fee) for fee in fees)
 
 
 def _commits(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key, Hashable, bool]]:
@@ -232,7 +248,7 @@ def _commits(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key,
     for lot in contract.lots:
         if lot.cost_basis:
             serves = drafted is not None and lot.start < drafted
-            fact = (to_ledger_scale(lot.amount), round_to_currency(lot.amount, unit), "billed 1 times")
+            fact = (to_ledger_scale(lot.amount), round_to_currency(lot.amount, unit))
             yield (contract.contract_id, "commit", lot.lot_id), fact, bool(invoices) and (lot.lot_id in first or serves)
 
 
@@ -279,8 +295,10 @@ def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[
         free = {lot.lot_id for lot in one.contract.lots if not lot.cost_basis}
         for share, (_, amount) in one.figures.items():
             product = f"product:{share.product_id}"
-            if share.kind == "fee":
+            if share.kind in FEE_KINDS:
                 debit = account_key(unit, "deferred_revenue", name, product)
+                if share.kind == "fee_in_arrears":
+                    debit = account_key(unit, "unbilled_receivable", name)
                 move(debit, account_key(unit, "fixed_revenue", name, product), amount)
                 continue
             if share.lot_id:
@@ -308,13 +326,16 @@ def _expect_invoice(
     add_to(expected, account_key(unit, "accounts_receivable", owner), invoice.total)
     rounding = account_key(unit, "rounding", owner)
     for line in lines:
-        if line.kind in ("fee", "commit"):
-            dimension = f"product:{line.product_id}" if line.kind == "fee" else f"lot:{line.product_id}"
-            add_to(expected, account_key(unit, "deferred_revenue", owner, dimension), EXACT.minus(line.exact))
+        if line.kind == "commit" or line.kind in FEE_KINDS:
+            dimension = f"lot:{line.product_id}" if line.kind == "commit" else f"product:{line.product_id}"
+            against = account_key(unit, "deferred_revenue", owner, dimension)
+            if line.kind == "fee_in_arrears":
+                against = account_key(unit, "unbilled_receivable", owner)
+            add_to(expected, against, EXACT.minus(line.exact))
             add_to(expected, rounding, EXACT.subtract(line.exact, line.amount))
     if invoice.kind == "period":
         exact = unbilled.get((owner, invoice.period_start), ZERO)
-        net = total([line.amount for line in lines if line.kind in ("usage", "credit")])
+        net = total([line.amount for line in lines if line.kind in USAGE_KINDS])
         add_to(expected, account_key(unit, "unbilled_receivable", owner), EXACT.minus(exact))
         add_to(expected, rounding, EXACT.subtract(exact, net))
 

@@ -98,8 +98,8 @@ def _check_terms(records: Records) -> Check:
     differences = Differences()
     agreed = 0
     for name, contract in records.contracts.items():
-        agreed += len(contract.terms)
-        for version, digest in zip(contract.terms, contract.digests, strict=True):
+        agreed += len(contract.agreed)
+        for version, digest in zip(contract.agreed, contract.digests, strict=True):
             if digest_of(version) != digest:
                 differences.add(f"terms {version.version} of contract {name} do not have the content that was agreed")
     return Check(
@@ -241,7 +241,8 @@ def _figures(contract: Contract, periods: Sequence[RatedPeriod]) -> dict[Share, 
         for fee in rated.fees:
             for earned in fee.earned:
                 if recorded.state != "open" or (accrued_through is not None and earned.day <= accrued_through):
-                    add(Share(start, fee.product_id, "", earned.day, "fee"), ZERO, earned.amount)
+                    kind = "fee" if fee.timing == "advance" else "fee_in_arrears"
+                    add(Share(start, fee.product_id, "", earned.day, kind), ZERO, earned.amount)
     return figures
 
 

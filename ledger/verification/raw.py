@@ -8,8 +8,13 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from ledger import schema
+from ledger.rate_cards import load_cards
 from ledger.terms_codec import terms_from_json
-from pricing.calendar import Period
+from pricing.calendar import Anchor, Period, periods
+from pricing.cards import RateCard
+from pricing.errors import TermsError
+from pricing.prices import Cadence
+from pricing.resolution import resolved
 from pricing.terms import Lot, Terms
 
 EVENTS_AT_ONCE = 5000
@@ -30,8 +35,8 @@ class RecordedPeriod:
 class Contract:
     """A contract with everything that decides what it costs. `marks` are the batches that wait for its accrual.
 
-    A mark of 0 stands for something else than usage: new terms, another end, rebuilt rollups. `digests` are those that
-    were recorded with the terms.
+    A mark of 0 stands for something else than usage: new terms, another end, rebuilt rollups. `agreed` are the terms as
+    they are stored, with the `digests` recorded beside them; `terms` are the same with the prices of their rate cards.
     """
 
     contract_id: str
@@ -42,8 +47,11 @@ class Contract:
     entity_zone: str
     start_at: datetime
     end_at: datetime | None
+    cadence: Cadence
+    anchor: Anchor | None
     problem: str | None
     accrued_at: datetime | None
+    agreed: tuple[Terms, ...]
     terms: tuple[Terms, ...]
     digests: tuple[bytes, ...]
     lots: tuple[Lot, ...]
@@ -53,6 +61,10 @@ class Contract:
     def covers(self, moment: datetime) -> bool:
         """Say whether a moment lies in the contract's term."""
         return self.start_at <= moment and (self.end_at is None or moment < self.end_at)
+
+    def billing_periods(self, until: datetime) -> tuple[Period, ...]:
+        """Return all periods that have begun by `until` (inclusive), in order."""
+        return periods(self.start_at, self.end_at, self.time_zone, until, cadence=self.cadence, anchor=self.anchor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +171,14 @@ def _rows(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Row]:
     return connection.execute(query).all()
 
 
+def _resolved(agreed: Sequence[Terms], cards: Sequence[RateCard]) -> tuple[Terms, ...]:
+    """Put the prices in place; terms whose card is missing stay as they are, and rating finds no price in them."""
+    try:
+        return resolved(agreed, cards)
+    except TermsError:
+        return tuple(agreed)
+
+
 def _contracts(connection: sa.Connection) -> dict[str, Contract]:
     s = schema
     terms: dict[str, list[Terms]] = {}
@@ -179,14 +199,15 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
             cost_basis=row.cost_basis,
         )
         lots.setdefault(row.contract_id, []).append(lot)
-    periods: dict[str, list[RecordedPeriod]] = {}
+    recorded_periods: dict[str, list[RecordedPeriod]] = {}
     for row in _rows(connection, sa.select(s.contract_period).order_by(s.contract_period.c.start_at)):
         recorded = RecordedPeriod(Period(row.start_at, row.end_at), row.state, row.cutoff_batch_id)
-        periods.setdefault(row.contract_id, []).append(recorded)
+        recorded_periods.setdefault(row.contract_id, []).append(recorded)
     marks: dict[str, set[int]] = {}
     for row in _rows(connection, sa.select(s.usage_dirty.c.contract_id, s.usage_dirty.c.batch_id)):
         marks.setdefault(row.contract_id, set()).add(row.batch_id)
     zones = {row.entity_id: row.time_zone for row in _rows(connection, sa.select(s.entity))}
+    cards = load_cards(connection)
     return {
         row.contract_id: Contract(
             contract_id=row.contract_id,
@@ -197,12 +218,15 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
             entity_zone=zones[row.entity_id],
             start_at=row.start_at,
             end_at=row.end_at,
+            cadence=row.cadence,
+            anchor=None if row.anchor_day is None else Anchor(row.anchor_day, row.anchor_month),
             problem=row.problem,
             accrued_at=row.accrued_at,
-            terms=tuple(terms.get(row.contract_id, ())),
+            agreed=tuple(terms.get(row.contract_id, ())),
+            terms=_resolved(terms.get(row.contract_id, ()), cards),
             digests=tuple(digests.get(row.contract_id, ())),
             lots=tuple(lots.get(row.contract_id, ())),
-            periods=tuple(periods.get(row.contract_id, ())),
+            periods=tuple(recorded_periods.get(row.contract_id, ())),
             marks=frozenset(marks.get(row.contract_id, ())),
         )
         for row in _rows(connection, sa.select(s.contract).order_by(s.contract.c.contract_id))
