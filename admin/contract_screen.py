@@ -1,13 +1,12 @@
 """A contract as a person reads it: its terms, what it has spent, and what is left of prepaid amounts."""
 
 from collections.abc import Sequence
-from typing import assert_never
 
 from admin.plain import Plain, decimal_text, duration_text, json_text
+from admin.price_words import other_facts, periods_text, product_text
 from admin.screen import moment, money, note, say, show_facts, show_table
 from ledger.contracts import Contract
 from ledger.spend import Spend
-from pricing.prices import FixedFee, Graduated, Package, PerUnit, Price, Tier, Volume
 from pricing.terms import Terms
 
 
@@ -20,6 +19,7 @@ def show_contract(contract: Contract, terms: Sequence[Terms], spent: Spend, work
             ("customer", contract.customer_id),
             ("entity", contract.entity_id),
             ("term", f"{moment(contract.start_at)} to {moment(contract.end_at)} ({contract.time_zone})"),
+            ("periods", periods_text(contract.cadence, contract.anchor)),
             ("invoicing", f"grace {duration_text(invoicing.grace)}, due after {invoicing.due_days} days"),
             ("collection", collection.method.replace("_", " ") + (f", again after {retries}" if retries else "")),
             ("accrued", moment(contract.accrued_at)),
@@ -27,45 +27,21 @@ def show_contract(contract: Contract, terms: Sequence[Terms], spent: Spend, work
         title=f"Contract {contract.contract_id}",
     )
     for version in terms:
+        title = f"terms, version {version.version}, from {moment(version.effective_from)}, in {contract.currency}"
         show_table(
             ("product", "name", "metric", "price"),
-            [
-                (price.product_id, price.name, price.metric_id or "-", price_text(price.price, price.unit))
-                for price in version.prices
-            ],
-            title=f"terms, version {version.version}, from {moment(version.effective_from)}, in {contract.currency}",
+            [(price.product_id, price.name, price.metric_id or "-", product_text(price)) for price in version.prices],
+            title=title,
+            empty=f"{title}: no products of its own",
         )
+        facts = [*other_facts(version)]
+        if facts:
+            show_facts(facts, title=f"beside products, version {version.version}")
     _show_spend(spent)
     if workflow is not None:
         say(f"workflow contract/{contract.contract_id}: {json_text(workflow)}")
     if contract.problem is not None:
         note(f"rating stopped: {contract.problem}")
-
-
-def price_text(price: Price, unit: str) -> str:
-    """Say a price in words."""
-    match price:
-        case PerUnit(unit_price):
-            return f"{decimal_text(unit_price)} per {unit}"
-        case Package(size, package_price):
-            return f"{decimal_text(package_price)} per {decimal_text(size)} {unit}s begun"
-        case Graduated(tiers):
-            return f"graduated: {_tiers(tiers, unit)}"
-        case Volume(tiers):
-            return f"by volume: {_tiers(tiers, unit)}"
-        case FixedFee(amount):
-            return f"{decimal_text(amount)} a period, in advance"
-        case _:
-            assert_never(price)
-
-
-def _tiers(tiers: Sequence[Tier], unit: str) -> str:
-    return "; ".join(
-        f"{decimal_text(tier.unit_price)} per {unit} "
-        + ("beyond" if tier.up_to is None else f"up to {decimal_text(tier.up_to)}")
-        + (f" plus {decimal_text(tier.flat_fee)}" if tier.flat_fee else "")
-        for tier in tiers
-    )
 
 
 def _show_spend(spent: Spend) -> None:
