@@ -116,6 +116,10 @@ def create_metrics(engine: sa.Engine) -> None:
     for n in range(6):
         with engine.begin() as connection:
             create_metric(connection, metric(f"metric-{n}", "llm.request", "sum", "input_tokens"))
+        with engine.begin() as connection:
+            create_metric(connection, metric(f"computed-{n}", "llm.request", "max", expression="input_tokens * 2"))
+        with engine.begin() as connection:
+            create_metric(connection, metric(f"unique-{n}", "llm.request", "unique", "input_tokens"))
 
 
 def change_buckets(engine: sa.Engine) -> None:
@@ -136,7 +140,8 @@ def test_customers_and_metrics_that_appear_during_intake_miss_no_event(engine: s
         for n, name in enumerate(NAMES):
             totals = {metric: total for (metric, _, _), total in rollup(connection, name).items()}
             assert totals["metric-5"] == (str(60 * n), 60)  # 4 senders, 15 batches each, n tokens
-            assert len(totals) == 8
+            assert totals["computed-5"] == (str(120 * n), 60)
+            assert len(totals) == 20
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,17 @@ from hypothesis import strategies as st
 
 from ledger.intake.events import key_hash
 from ledger.intake.readings import read_metrics
-from ledger.intake.status import usage_status
 from ledger.metrics import create_metric
-from ledger.verification.check import Check
 from ledger.verification.raw import count_keys, read_records, stream_events
 from ledger.verification.timeline import Interval, Timeline
-from ledger.verification.totals import check_totals
-from ledger.verification.usage import check_usage, count_usage
+from ledger.verification.usage import count_usage
 from pricing.aggregation import Groups, aggregate
 from pricing.calendar import Period
 from pricing.metrics import Filter, MeasuredEvent, Metric, MetricVersion, passes, version_in_force
 from pricing.money import EXACT, ZERO
 from pricing.segments import intervals_between
 from pricing.terms import Conversion, QuantityRounding
-from tests.ledger.usage import cover, event, send
+from tests.ledger.usage import cover, event, proofs, send
 from tests.metrics import metric
 
 BERLIN = "Europe/Berlin"
@@ -156,14 +153,6 @@ def expected(
         for groups, own in by_groups.items()
     }
     return {groups: figure for groups, figure in figures.items() if any(figure)}
-
-
-def proofs(connection: sa.Connection) -> list[Check]:
-    """What verification says of the rollups, from the raw events."""
-    records = read_records(connection)
-    usage = count_usage(records, [], stream_events(connection), keys=count_keys(connection))
-    checks = (*check_usage(records, usage, usage_status(connection)), *check_totals(connection, usage.totals))
-    return [check for check in checks if "rollup" in check.name or "members" in check.name]
 
 
 def metered(connection: sa.Connection, cuts: Sequence[datetime]) -> dict[tuple[str, datetime], Decimal]:
