@@ -150,15 +150,17 @@ def _series(
 ) -> dict[tuple[str, Groups], Series]:
     every = [rule for own in rules.values() for rule in own]
     marks = _marks(request, every)
-    facts = {
+    facts: dict[str, object] = {
         "customer_id": request.customer_id,
         "marks": list(marks),
         "first": request.cuts[0],
         "last": request.cuts[-1],
         "metrics": list(rules),
-        "carrying": sorted({rule.metric_id for rule in every if rule.version.carry_over}),
         "by_moment": sorted({rule.metric_id for rule in every if rule.version.aggregation == "time_weighted"}),
     }
+    carrying = sorted({rule.metric_id for rule in every if rule.version.carry_over})
+    if carrying:  # else the beginning of the span is left to the index
+        facts["carrying"] = carrying
     found: dict[tuple[str, Groups], Series] = defaultdict(Series)
     _add_cells(connection, found, marks, facts, totals)
     if any(rule.member is not None for rule in every):
@@ -186,7 +188,9 @@ def _add_cells(
     facts: Mapping[str, object],
     totals: Totals,
 ) -> None:
-    for row in connection.execute(sa.text(_CELLS.format(rollup=totals.rollup)), facts):
+    for row in connection.execute(
+        sa.text(_CELLS.format(rollup=totals.rollup, since=_since("bucket_start", facts))), facts
+    ):
         latest = None if row.latest_at is None else (row.latest_at, row.latest_key, row.latest_value)
         cell = Cell(
             None if row.n == 0 else marks[row.n - 1],
@@ -218,7 +222,9 @@ def _add_members(
             sa.text(_MEMBER_GROUPS.format(rollup=totals.rollup, member=totals.member)), facts
         )
     }
-    for row in connection.execute(sa.text(_MEMBERS.format(member=totals.member)), facts):
+    for row in connection.execute(
+        sa.text(_MEMBERS.format(member=totals.member, since=_since("slot_start", facts))), facts
+    ):
         key = groups[row.metric_id, row.group_hash]
         members = found[row.metric_id, key].members
         event = MeasuredEvent(row.at, member=str(row.member_hash), groups=key, order=str(row.key))
@@ -250,6 +256,10 @@ def _add_values(
                 found[rule.metric_id, groups].values.append(event)
 
 
+def _since(column: str, facts: Mapping[str, object]) -> str:
+    return f"({column} >= :first or metric_id = any(:carrying))" if "carrying" in facts else f"{column} >= :first"
+
+
 @lru_cache(maxsize=8192)
 def _groups(text: str) -> Groups:
     return tuple((key, text_of(value)) for key, value in sorted(properties_of(text).items()))
@@ -267,7 +277,7 @@ select metric_id, groups::text as groups, width_bucket(bucket_start, cast(:marks
         as latest_value
 from {rollup} r
 where customer_id = :customer_id and metric_id = any(:metrics) and bucket_start < :last
-    and (bucket_start >= :first or metric_id = any(:carrying))
+    and {since}
 group by metric_id, r.groups, n
 order by metric_id, n
 """
@@ -285,7 +295,7 @@ select metric_id, group_hash, member_hash, sum(additions) as additions, max(last
     (array_agg(last_key order by last_at desc, last_key desc))[1] as key
 from {member}
 where customer_id = :customer_id and metric_id = any(:metrics) and slot_start < :last
-    and (slot_start >= :first or metric_id = any(:carrying))
+    and {since}
 group by metric_id, group_hash, member_hash, width_bucket(slot_start, cast(:marks as timestamptz[])),
     case when metric_id = any(:by_moment) then slot_start end
 order by at, key
