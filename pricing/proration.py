@@ -39,7 +39,6 @@ NOMINAL_DAYS: dict[Cadence, int] = {
 NOMINAL_TOLERANCE = Fraction(1, 4)
 """By how much of its nominal length a period may differ and still be the price's own (Meteroid's)."""
 
-SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
 
 
