@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from pricing.calendar import Period, period_starting
+from pricing.calendar import Period, cycle_day
 from pricing.cycles import (
     Cycles,
     DayRange,
@@ -181,7 +181,8 @@ def _whole_and_rest(case: Case) -> tuple[Period, Period]:
     given = case.input
     if "cycle_start" in given:
         start = _moment(given["cycle_start"])
-        whole = period_starting(start, ZONE, 0, cadence=_cadence(given.get("old", {}).get("interval", "month")))
+        turn = cycle_day(start.date(), _cadence(given.get("old", {}).get("interval", "month")), None, 1)
+        whole = Period(start, datetime.combine(turn, start.timetz()))  # elapsed time: a cycle turns at its own hour
     else:
         bounds = given["period"]
         last = bounds.get("end_inclusive")
