@@ -100,6 +100,14 @@ def _models(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return [one for one in schema["$defs"].values() if "model" in one.get("properties", {})]
 
 
+def test_every_key_of_every_file_is_described() -> None:
+    described = (EXAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+    for kind in KINDS:
+        schema = json_schema(kind)
+        keys = {key for one in (schema, *schema["$defs"].values()) for key in one.get("properties", {})}
+        assert {key for key in keys if f"`{key}`" not in described} == set(), kind
+
+
 def test_an_unknown_kind_is_refused_with_the_one_that_was_meant() -> None:
     with pytest.raises(InvalidError, match="kind 'contracts' is not known; did you mean contract"):
         json_schema("contracts")
