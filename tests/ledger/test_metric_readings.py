@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
+from typing import Any
 
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +18,9 @@ from ledger.metrics import create_metric
 from ledger.verification.raw import count_keys, read_records, stream_events
 from ledger.verification.timeline import Interval, Timeline
 from ledger.verification.usage import count_usage
-from pricing.aggregation import Groups, aggregate
+from pricing.aggregation import Groups, aggregate, aggregate_groups
 from pricing.calendar import Period
-from pricing.metrics import Filter, MeasuredEvent, Metric, MetricVersion, passes, version_in_force
+from pricing.metrics import Aggregation, Filter, MeasuredEvent, Metric, MetricVersion, passes, version_in_force
 from pricing.money import EXACT, ZERO
 from pricing.segments import intervals_between
 from pricing.terms import Conversion, QuantityRounding
@@ -232,3 +234,55 @@ def test_every_aggregation_reads_as_the_reference_counts(
         for one in METRICS:
             figures = {groups: each for groups, each in found.get(one.metric_id, {}).items() if any(each)}
             assert figures == expected(one, one.versions[0], sent, cuts), one.metric_id
+
+
+CHANGE = START + timedelta(hours=40)
+EU, LARGE = (Filter("region", equals="eu"),), (Filter("model", equals="large"),)
+KINDS: tuple[tuple[str, Aggregation, dict[str, Any], dict[str, Any]], ...] = (
+    ("n", "sum", {"carry_over": True}, {"filters": EU}),
+    ("n", "max", {"filters": EU}, {"filters": LARGE}),
+    ("n", "latest", {"carry_over": True}, {"filters": LARGE}),
+    ("n", "average", {"group_keys": ("model",)}, {"group_keys": ("region",)}),
+    ("n", "percentile", {"percentile": Decimal(50)}, {"filters": EU}),
+    ("n", "time_weighted", {"carry_over": True, "time_unit": "hour"}, {"filters": EU}),
+    ("user", "unique", {"carry_over": True, "operation_property": "op"}, {"filters": LARGE}),
+)
+CHANGED = tuple(
+    (
+        metric(f"changed-{aggregation}", "t", aggregation, value, **first),
+        metric(f"changed-{aggregation}", "t", aggregation, value, **{**first, **then, "effective_from": CHANGE}),
+    )
+    for value, aggregation, first, then in KINDS
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events, st.integers(1, HOURS - 1), st.booleans())
+def test_where_a_filter_changes_every_event_counts_by_its_own_version(
+    shop: sa.Connection, drawn: list[tuple[int, int, Properties]], turn: int, sent_first: bool
+) -> None:
+    sent = [
+        (f"k{n}", START + timedelta(minutes=minute, seconds=second), own)
+        for n, (minute, second, own) in enumerate(drawn)
+    ]
+    raw = [event(key, type="t", timestamp=at.isoformat(), properties=dict(own)) for key, at, own in sent]
+    cuts = [START, START + timedelta(hours=turn), START + timedelta(hours=HOURS)]
+    with undone(shop):
+        if sent_first:
+            send(shop, *raw, received_at=START + timedelta(days=60))
+        for pair in CHANGED:
+            for one in pair:
+                create_metric(shop, one)
+        if not sent_first:
+            send(shop, *raw, received_at=START + timedelta(days=60))
+        assert [check for check in proofs(shop) if not check.ok] == []
+        readings = {one.metric_id: one.readings for one in read_metrics(shop, "acme", cuts, restarts=cuts[1:2])}
+        for first, second in CHANGED:
+            both = Metric(first.metric_id, (first.versions[0], second.versions[0]))
+            for start, end in pairwise(cuts):  # two billing periods, each of which counts from zero
+                found = {
+                    r.groups: r.quantity for r in readings.get(first.metric_id, ()) if r.start == start and r.quantity
+                }
+                period = Period(start, end)
+                wanted = aggregate_groups(first.versions[0], measured(both, sent), period, whole=period)
+                assert found == {groups: each for groups, each in wanted.items() if each}, first.metric_id
