@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
-from ledger.billable import billable_readings
+from ledger.billable import billable_readings, earlier_readings
 from ledger.checks import check_aware
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
@@ -26,7 +26,7 @@ from pricing.calendar import Period, local_date, period_containing
 from pricing.errors import PricingError
 from pricing.money import EXACT, ZERO
 from pricing.rated import RatedPeriod
-from pricing.rating import rate_period, slice_cuts
+from pricing.rating import rate_period, slice_cuts, wants_history
 from pricing.terms import Lot
 
 __all__ = [
@@ -72,7 +72,8 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     record_periods(connection, contract_id, contract.periods(as_of))
     batches = _take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
     recorded = list_periods(connection, contract_id)
-    rated = _rate(connection, contract, [period.period for period in recorded if period.state == "open"])
+    open_periods = [period.period for period in recorded if period.state == "open"]
+    rated = _rate(connection, contract, open_periods, as_of=as_of)
     frozen = [period.period.start for period in recorded if period.state != "open"]
     posted = _post_difference(connection, contract, rated, as_of=as_of, only=_ACCRUED.c.period_start.not_in(frozen))
     connection.execute(
@@ -93,18 +94,19 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     contract = lock_customer_of(connection, contract_id)
     record_periods(connection, contract_id, contract.periods(at))
     period = _to_freeze(connection, contract_id, period_start, at)
-    [rated] = _rate(connection, contract, [period])
+    [rated] = _rate(connection, contract, [period], as_of=at)
     this = _ACCRUED.c.period_start == period_start
     _post_difference(connection, contract, [rated], as_of=at, only=this)
     record_frozen(connection, contract_id, period_start, cutoff_batch_id=_last_batch(connection), at=at)
     return rated
 
 
-def rate_open_periods(connection: sa.Connection, contract_id: str) -> tuple[RatedPeriod, ...]:
+def rate_open_periods(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> tuple[RatedPeriod, ...]:
     """Return the open periods as rated by the usage to date, without posting: what their invoices would say."""
     contract = get_contract(connection, contract_id)
     recorded = list_periods(connection, contract_id)
-    return _rate(connection, contract, [period.period for period in recorded if period.state == "open"])
+    open_periods = [period.period for period in recorded if period.state == "open"]
+    return _rate(connection, contract, open_periods, as_of=as_of)
 
 
 def lots_left(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
@@ -186,16 +188,34 @@ def _last_batch(connection: sa.Connection) -> int:
 # --- rating -------------------------------------------------------------------------------------------------------
 
 
-def _rate(connection: sa.Connection, contract: Contract, open_periods: Sequence[Period]) -> tuple[RatedPeriod, ...]:
+def _rate(
+    connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime
+) -> tuple[RatedPeriod, ...]:
     """Rate open periods in order of time, each with what the one before left of the lots."""
     terms = terms_of(connection, contract.contract_id)
     lots = lots_left(connection, contract.contract_id)
     zone = _entity_zone(connection, contract)
     rated: list[RatedPeriod] = []
     for period in open_periods:
-        cuts = slice_cuts(terms, lots, period, zone)
-        readings = billable_readings(connection, contract, terms, cuts)
-        rated.append(rate_period(terms, readings, lots, period, entity_time_zone=zone))
+        cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
+        readings = billable_readings(connection, contract, terms, cuts, until=as_of)
+        if wants_history(terms):
+            readings = (*earlier_readings(connection, contract, terms, period), *readings)
+        rated.append(
+            rate_period(
+                terms,
+                readings,
+                lots,
+                period,
+                entity_time_zone=zone,
+                time_zone=contract.time_zone,
+                contract_start=contract.start_at,
+                contract_end=contract.end_at,
+                cadence=contract.cadence,
+                anchor=contract.anchor,
+                is_over=period.end <= as_of,
+            )
+        )
         left = dict(rated[-1].lots_after)
         lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
     return tuple(rated)

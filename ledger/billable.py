@@ -2,34 +2,83 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 
 import sqlalchemy as sa
 
 from ledger.contract_checks import metrics_of, spans_of_customer
 from ledger.contracts import Contract
 from ledger.intake.readings import metric_event_types, read_metrics
+from pricing.calendar import Period
+from pricing.models import wants_values
+from pricing.money import ZERO
 from pricing.segments import terms_in_force
+from pricing.series import usage_products
 from pricing.terms import Reading, Terms
 
 
 def billable_readings(
-    connection: sa.Connection, contract: Contract, terms: Sequence[Terms], cuts: Sequence[datetime]
+    connection: sa.Connection,
+    contract: Contract,
+    terms: Sequence[Terms],
+    cuts: Sequence[datetime],
+    *,
+    until: datetime,
 ) -> tuple[Reading, ...]:
-    """Return what rating must see of the customer's usage between neighbouring cuts.
+    """Return what rating must see of the customer's usage between neighbouring cuts, which bound one billing period.
 
+    Levels that last, such as servers that are up, count up to the last full hour before `until`.
     An event may be counted by several metrics, of which a contract prices some: the readings of the others are left out
     where this or another contract of the customer prices one of their event type. Where nobody does, they are kept:
     then rating refuses them as usage without a price.
     """
     priced: list[Reading] = []
     unpriced: list[Reading] = []
-    for metric in read_metrics(connection, contract.customer_id, cuts, time_zone=contract.time_zone):
+    full_hour = until.replace(minute=0, second=0, microsecond=0)
+    for metric in read_metrics(
+        connection,
+        contract.customer_id,
+        cuts,
+        time_zone=contract.time_zone,
+        until=min(full_hour, cuts[-1]),
+        values_of=_metrics_with_values(terms),
+    ):
         for reading in metric.readings:
             is_priced = reading.metric_id in metrics_of(terms_in_force(terms, reading.start))
             (priced if is_priced else unpriced).append(reading)
     if unpriced:
         priced.extend(_without_any_price(connection, contract, terms, unpriced))
     return tuple(priced)
+
+
+def earlier_readings(
+    connection: sa.Connection, contract: Contract, terms: Sequence[Terms], period: Period
+) -> tuple[Reading, ...]:
+    """Return what each billing period before this one used of the priced metrics, zero where it used nothing."""
+    cuts = [before.start for before in contract.periods(period.start)]
+    if len(cuts) <= 1:
+        return ()
+    wanted = {metric_id for version in terms for metric_id in metrics_of(version)}
+    read = read_metrics(connection, contract.customer_id, cuts, restarts=cuts, time_zone=contract.time_zone)
+    found = {metric.metric_id: metric.readings for metric in read}
+    earlier: list[Reading] = []
+    for metric_id in sorted(wanted):
+        used = {(reading.groups, reading.start): reading for reading in found.get(metric_id, ())}
+        for groups in sorted({groups for groups, _ in used} | {()}):
+            for start, end in pairwise(cuts):
+                nothing = Reading(metric_id, start, end, ZERO, groups)
+                earlier.append(used.get((groups, start), nothing))
+    return tuple(earlier)
+
+
+def _metrics_with_values(terms: Sequence[Terms]) -> frozenset[str]:
+    """Return the metrics of prices that look at single events."""
+    return frozenset(
+        product.metric_id
+        for version in terms
+        for product in usage_products(version)
+        if product.metric_id is not None and wants_values(product.price)
+    )
 
 
 def _without_any_price(

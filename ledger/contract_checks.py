@@ -51,8 +51,10 @@ def priced_spans(terms: Sequence[Terms], start_at: datetime, end_at: datetime | 
 
 
 def metrics_of(terms: Terms | None) -> frozenset[str]:
-    """Return the metrics that terms price; none where there are no terms."""
-    return frozenset(price.metric_id for price in (terms.prices if terms else ()) if price.metric_id is not None)
+    """Return the metrics that terms price, or multiply allowances by; none where there are no terms."""
+    prices = terms.prices if terms else ()
+    multipliers = {price.allowance.per_metric for price in prices if price.allowance is not None}
+    return frozenset(name for name in {price.metric_id for price in prices} | multipliers if name is not None)
 
 
 def spans_of_customer(connection: sa.Connection, customer_id: str, *, but: str) -> tuple[PricedSpan, ...]:

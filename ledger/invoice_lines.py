@@ -56,6 +56,8 @@ def fees_due(connection: sa.Connection, contract: Contract, *, until: datetime) 
             time_zone=contract.time_zone,
             contract_start=contract.start_at,
             contract_end=contract.end_at,
+            cadence=contract.cadence,
+            anchor=contract.anchor,
         )
     )
     unit = currency(contract.currency)

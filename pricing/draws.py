@@ -47,7 +47,8 @@ def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tupl
         for lot in burning:
             amount = min(owed, left[lot.lot_id])
             if amount > 0 and _serves(lot, charge.product_id, part):
-                draws.append(Draw(lot.lot_id, charge.product_id, charge.segment.start, part.start, part.end, amount))
+                place = (lot.lot_id, charge.product_id, charge.segment.start, part.start, part.end)
+                draws.append(Draw(*place, amount, charge.groups))
                 left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
                 owed = EXACT.subtract(owed, amount)
     return tuple(draws), left

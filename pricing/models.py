@@ -23,6 +23,7 @@ from pricing.prices import (
     Package,
     Percentage,
     PerUnit,
+    Price,
     StairStep,
     Tier,
     UsagePrice,
@@ -86,7 +87,7 @@ def cell_price(price: UsagePrice, groups: Mapping[str, str]) -> CellPrice | None
     return price.default
 
 
-def wants_values(price: UsagePrice) -> bool:
+def wants_values(price: Price) -> bool:
     """Tell whether a price must see each event's own value, so that readings must carry them."""
     match price:
         case Matrix(cells=cells, default=default):

@@ -229,6 +229,8 @@ def _billing(contract: Contract, until: datetime) -> Iterator[tuple[Period, Fee]
                 time_zone=contract.time_zone,
                 contract_start=contract.start_at,
                 contract_end=contract.end_at,
+                cadence=contract.cadence,
+                anchor=contract.anchor,
             )
         except PricingError:
             continue  # the contract cannot be rated, which is a difference of its own

@@ -64,7 +64,7 @@ def test_accruing_as_usage_comes_in_any_order_is_accruing_it_all_at_the_end(
             send(shop, *everything, received_at=MARCH)
             accrue(shop, "plan", as_of=MARCH)
             at_the_end = figures(shop)
-            rated = rate_open_periods(shop, "plan")
+            rated = rate_open_periods(shop, "plan", as_of=MARCH)
             charged = total([to_ledger_scale(charge.amount) for period in rated for charge in period.charges])
             stands = shop.execute(sa.text("select sum(amount) from accrued where kind = 'usage'")).scalar_one()
             assert (stands or Decimal(0)) == charged

@@ -195,7 +195,6 @@ def test_a_correction_within_the_day_is_subtracted() -> None:
         Reading("tokens", on(1, 12), on(2, 12), D(1)),  # over midnight
         Reading("tokens", on(30), on(31, 1), D(1)),  # over the end of the period
         Reading("tokens", on(31), on(32), D(1)),  # after the period
-        Reading("tokens", on(0), on(1), D(1)),  # before it
         Reading("tokens", on(1, 1), on(1, 1), D(1)),  # without length
     ],
 )
