@@ -147,6 +147,8 @@ def _rated_line(line: Line) -> Hashable:
         line.unit,
         to_ledger_scale(line.exact),
         line.amount,
+        line.groups,
+        line.source,
         *(_figures_of(step) for step in line.steps),
     )
 
@@ -162,6 +164,8 @@ def _stored_line(row: Row) -> Hashable:
         row.unit,
         row.exact,
         row.amount,
+        tuple(sorted(row.groups.items())),
+        row.source,
         *(tuple(_number(step[name]) for name in STEP_FIGURES) for step in row.steps),
     )
 

@@ -1,6 +1,6 @@
 """Metering: what metrics count whose intervals do not simply add up, counted from the events as the reference does."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,8 +16,8 @@ from pricing.calendar import Period
 from pricing.metrics import MeasuredEvent
 from pricing.money import EXACT, ZERO, total
 
-Metered = Iterator[tuple[datetime, str, Decimal]]
-"""The start of an interval, a metric, and what the interval adds to it over all groups."""
+Metered = Iterator[tuple[datetime, str, Groups, Decimal, int]]
+"""The start of an interval, a metric, group values, and what the interval adds to them, in how many events."""
 
 
 @dataclass(slots=True)
@@ -36,16 +36,22 @@ class Meter:
 
     def metered(self, timeline: Timeline, *, waits: frozenset[int]) -> Metered:
         """Yield what the intervals of a contract add to each metric, without the batches that wait in open periods."""
-        for recorded in timeline.contract.periods:
+        contract = timeline.contract
+        for recorded in contract.periods:
             inside = [one.period for one in timeline.intervals if one.recorded is recorded]
             for metric_id, runs in self.runs.items():
-                found = self.events.get((timeline.contract.customer_id, metric_id), ())
-                own = [event for batch, event in found if _counts(recorded, batch, waits)]
-                if own and inside:
-                    sums = _running(runs, own, recorded.period, inside, timeline.contract.time_zone)
+                found = self.events.get((contract.customer_id, metric_id), ())
+                by_groups: dict[Groups, list[MeasuredEvent]] = {}
+                for batch, event in found:
+                    if _counts(recorded, batch, waits):
+                        by_groups.setdefault(event.groups, []).append(event)
+                until = _until(recorded, contract.accrued_at)
+                for groups, own in by_groups.items():
+                    sums = _running(runs, own, recorded.period, inside, _Clock(contract.time_zone, until))
                     for interval, before, reached in zip(inside, (ZERO, *sums), sums, strict=False):
-                        if reached != before:
-                            yield interval.start, metric_id, EXACT.subtract(reached, before)
+                        events = sum(1 for event in own if event.at in interval)
+                        if reached != before or events:
+                            yield interval.start, metric_id, groups, EXACT.subtract(reached, before), events
 
 
 def meter_of(rules: Sequence[Rule]) -> Meter:
@@ -70,23 +76,34 @@ def _counts(recorded: RecordedPeriod, batch: int, waits: frozenset[int]) -> bool
     return recorded.cutoff is None or batch <= recorded.cutoff
 
 
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The zone of whole days, and the moment up to which levels that last are counted (None: the interval's end)."""
+
+    time_zone: str
+    until: datetime | None
+
+
+def _until(recorded: RecordedPeriod, accrued_at: datetime | None) -> datetime | None:
+    """Return up to when accrual counts levels in an open period: its last full hour."""
+    if recorded.state != "open" or accrued_at is None:
+        return None
+    return accrued_at.replace(minute=0, second=0, microsecond=0)
+
+
 def _running(
-    runs: Sequence[Run], events: Iterable[MeasuredEvent], period: Period, inside: Sequence[Period], time_zone: str
+    runs: Sequence[Run], events: Sequence[MeasuredEvent], period: Period, inside: Sequence[Period], clock: _Clock
 ) -> tuple[Decimal, ...]:
-    """Return what all groups together count from the start of a period to the end of each interval."""
-    by_groups: dict[Groups, list[MeasuredEvent]] = {}
-    for event in events:
-        by_groups.setdefault(event.groups, []).append(event)
-    return tuple(
-        total([_counted(run, own, period, interval.end, time_zone) for own in by_groups.values() for run in runs])
-        for interval in inside
-    )
+    """Return what is counted from the start of a period to the end of each interval."""
+    return tuple(total([_counted(run, events, period, interval.end, clock) for run in runs]) for interval in inside)
 
 
-def _counted(run: Run, events: Sequence[MeasuredEvent], period: Period, end: datetime, time_zone: str) -> Decimal:
+def _counted(run: Run, events: Sequence[MeasuredEvent], period: Period, end: datetime, clock: _Clock) -> Decimal:
     start = period.start if run.start is None else max(period.start, run.start)
     end = end if run.end is None else min(end, run.end)
+    if run.version.aggregation == "time_weighted" and clock.until is not None:
+        end = min(end, clock.until)
     if end <= start:
         return ZERO
     own = [event for event in events if run.carries_from is None or event.at >= run.carries_from]
-    return aggregate(run.version, own, Period(start, end), time_zone=time_zone, whole=period)
+    return aggregate(run.version, own, Period(start, end), time_zone=clock.time_zone, whole=period)

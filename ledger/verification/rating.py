@@ -9,16 +9,18 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from ledger.contract_checks import metrics_of
 from ledger.terms_codec import digest_of
 from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_quantities
 from ledger.verification.raw import Contract, Records
 from ledger.verification.timeline import Timeline, priced_metrics
-from ledger.verification.usage import Place, Usage
+from ledger.verification.usage import Place, Sum, Usage
+from pricing.aggregation import Groups
 from pricing.calendar import Period, local_date
 from pricing.errors import PricingError
 from pricing.money import EXACT, ZERO
 from pricing.rated import RatedPeriod
-from pricing.rating import rate_period
+from pricing.rating import rate_period, wants_history
 from pricing.terms import Reading
 
 
@@ -180,35 +182,70 @@ def _rate_contract(subject: _Subject, usage: Usage, accrued: Figures) -> RatedCo
     return RatedContract(contract, periods, figures)
 
 
-def _rate(subject: _Subject, amounts: Mapping[Place, Decimal]) -> tuple[RatedPeriod, ...]:
+def _rate(subject: _Subject, sums: Mapping[Place, Sum]) -> tuple[RatedPeriod, ...]:
     contract = subject.timeline.contract
     lots = contract.lots
-    readings = [*_readings(subject, amounts)]
+    readings = [*_readings(subject, sums)]
     rated: list[RatedPeriod] = []
+    earlier: list[Reading] = []
     for recorded in contract.periods:
         own = [reading for reading in readings if reading.start in recorded.period]
-        rated.append(rate_period(contract.terms, own, lots, recorded.period, entity_time_zone=contract.entity_zone))
+        rated.append(
+            rate_period(
+                contract.terms,
+                [*earlier, *own] if wants_history(contract.terms) else own,
+                lots,
+                recorded.period,
+                entity_time_zone=contract.entity_zone,
+                time_zone=contract.time_zone,
+                contract_start=contract.start_at,
+                contract_end=contract.end_at,
+                cadence=contract.cadence,
+                anchor=contract.anchor,
+                is_over=recorded.state != "open"
+                or (contract.accrued_at is not None and recorded.period.end <= contract.accrued_at),
+            )
+        )
+        earlier += _in_one(own, recorded.period, contract)
         left = dict(rated[-1].lots_after)
         lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
     return tuple(rated)
 
 
-def _readings(subject: _Subject, amounts: Mapping[Place, Decimal]) -> Iterator[Reading]:
+def _in_one(readings: Sequence[Reading], period: Period, contract: Contract) -> Iterator[Reading]:
+    """Add a period's readings up, for the periods after it; a metric without usage counts zero."""
+    used: dict[tuple[str, Groups], Decimal] = {}
+    for version in contract.terms:
+        used |= {(metric_id, ()): ZERO for metric_id in metrics_of(version)}
+    for reading in readings:
+        place = (reading.metric_id, reading.groups)
+        used[place] = EXACT.add(used.get(place, ZERO), reading.quantity)
+    for (metric_id, groups), quantity in used.items():
+        yield Reading(metric_id, period.start, period.end, quantity, groups)
+
+
+def _readings(subject: _Subject, sums: Mapping[Place, Sum]) -> Iterator[Reading]:
     """Yield what rating must see: what the contract prices and, in open periods, what nobody prices, to be refused.
 
     An event may be counted by several metrics; one that is priced for its event type is enough. A metric that is built
     after the invoice finds no price in its period: that is told by the check that rated usage has a price.
     """
     contract, event_types = subject.timeline.contract, subject.event_types
+    there: dict[tuple[datetime, str], list[tuple[Groups, Sum]]] = {}
+    for place, found in sums.items():
+        if place.contract_id == contract.contract_id:
+            there.setdefault((place.interval_start, place.metric_id), []).append((place.groups, found))
     for part in subject.timeline.intervals:
         interval, priced = part.period, part.metrics
         by_anyone = priced.union(*(_priced_during(other, interval) for other in subject.others))
         types = {event_types.get(metric_id) for metric_id in by_anyone}
         for metric_id, event_type in event_types.items():
-            quantity = amounts.get(Place(contract.contract_id, interval.start, metric_id))
             is_refused = part.recorded.state == "open" and event_type not in types
-            if quantity is not None and (metric_id in priced or is_refused):
-                yield Reading(metric_id, interval.start, interval.end, quantity)
+            if metric_id in priced or is_refused:
+                for groups, found in there.get((interval.start, metric_id), ()):
+                    values = tuple(value for _, _, value in sorted(found.values))
+                    numbers = (found.quantity, groups, found.events, found.amount, values)
+                    yield Reading(metric_id, interval.start, interval.end, *numbers)
 
 
 def _priced_during(contract: Contract, interval: Period) -> set[str]:
@@ -246,8 +283,14 @@ def _figures(contract: Contract, periods: Sequence[RatedPeriod]) -> dict[Share, 
     return figures
 
 
-def _joined(one: Mapping[Place, Decimal], other: Mapping[Place, Decimal]) -> dict[Place, Decimal]:
-    return {place: EXACT.add(one.get(place, ZERO), other.get(place, ZERO)) for place in {*one, *other}}
+def _joined(one: Mapping[Place, Sum], other: Mapping[Place, Sum]) -> dict[Place, Sum]:
+    joined: dict[Place, Sum] = {}
+    for sums in (one, other):
+        for place, found in sums.items():
+            there = joined.setdefault(place, Sum())
+            there.add(found.quantity, found.events, found.amount)
+            there.values.extend(found.values)
+    return joined
 
 
 def _without_zeros(figures: Figures) -> dict[Share, tuple[Decimal, Decimal]]:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ledger.contract_checks import metrics_of
 from ledger.verification.raw import Contract, RecordedPeriod
 from pricing.calendar import Period
+from pricing.models import wants_values
 from pricing.rating import slice_cuts
 from pricing.segments import intervals_between, terms_in_force
 from pricing.terms import Terms
@@ -28,6 +30,8 @@ class Timeline:
     contract: Contract
     starts: tuple[datetime, ...]
     intervals: tuple[Interval, ...]
+    metrics_with_values: frozenset[str]
+    """Those whose price looks at single events."""
 
     def find(self, moment: datetime) -> Interval | None:
         """Return the interval that contains a moment; None outside the recorded periods."""
@@ -43,10 +47,18 @@ def timeline_of(contract: Contract) -> Timeline:
         Interval(recorded, period, priced_metrics(contract.terms, period.start))
         for recorded in contract.periods
         for period in intervals_between(
-            slice_cuts(contract.terms, contract.lots, recorded.period, contract.entity_zone)
+            slice_cuts(
+                contract.terms, contract.lots, recorded.period, contract.entity_zone, time_zone=contract.time_zone
+            )
         )
     )
-    return Timeline(contract, tuple(interval.period.start for interval in intervals), intervals)
+    with_values = frozenset(
+        product.metric_id
+        for version in contract.terms
+        for product in version.prices
+        if product.metric_id is not None and wants_values(product.price)
+    )
+    return Timeline(contract, tuple(interval.period.start for interval in intervals), intervals, with_values)
 
 
 def priced_metrics(terms: Sequence[Terms], moment: datetime) -> frozenset[str]:
@@ -54,4 +66,4 @@ def priced_metrics(terms: Sequence[Terms], moment: datetime) -> frozenset[str]:
     in_force = terms_in_force(terms, moment)
     if in_force is None:
         return frozenset()
-    return frozenset(product.metric_id for product in in_force.prices if product.metric_id is not None)
+    return metrics_of(in_force)

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ledger.intake.events import PropertyValue, UsageEvent, key_hash, payload_hash
-from ledger.intake.rules import VERSION, Measure, Rule, UnmeasurableError, measure, rules_of
+from ledger.intake.rules import VERSION, Measure, Rule, UnmeasurableError, groups_of, measure, rules_of
 from ledger.intake.status import UsageStatus
 from ledger.verification.check import (
     Check,
@@ -25,6 +25,7 @@ from ledger.verification.metering import Meter, meter_of
 from ledger.verification.raw import Records, Row
 from ledger.verification.timeline import Timeline
 from ledger.verification.totals import Totals, group_text, moment_text, properties_in
+from pricing.aggregation import Groups
 from pricing.money import EXACT, ZERO
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -33,11 +34,28 @@ HOUR = 60
 
 
 class Place(NamedTuple):
-    """Where usage counts: an interval of a contract, and a metric."""
+    """Where usage counts: an interval of a contract, a metric, and group values."""
 
     contract_id: str
     interval_start: datetime
     metric_id: str
+    groups: Groups
+
+
+@dataclass(slots=True)
+class Sum:
+    """What stands at a place; `values` are those of the events with their time and key, in no order yet."""
+
+    quantity: Decimal = ZERO
+    events: int = 0
+    amount: Decimal = ZERO
+    values: list[tuple[datetime, str, Decimal]] = field(default_factory=list)
+
+    def add(self, quantity: Decimal, events: int = 1, amount: Decimal = ZERO) -> None:
+        """Add to the sum."""
+        self.quantity = EXACT.add(self.quantity, quantity)
+        self.events += events
+        self.amount = EXACT.add(self.amount, amount)
 
 
 @dataclass(slots=True)
@@ -62,8 +80,8 @@ class Usage:
     became: Counter[Key] = field(default_factory=Counter)
     totals: Totals = field(default_factory=Totals)
     unpriced: Differences = field(default_factory=Differences)
-    readings: dict[Place, Decimal] = field(default_factory=dict)
-    waiting: dict[Place, Decimal] = field(default_factory=dict)
+    readings: dict[Place, Sum] = field(default_factory=dict)
+    waiting: dict[Place, Sum] = field(default_factory=dict)
 
 
 def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterator[Row], *, keys: int) -> Usage:
@@ -98,7 +116,7 @@ def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterato
             if rule.metric_id in meter.runs:
                 meter.add(rule, row, measured, properties)
             else:
-                _add_to_readings(usage, row, own, rule.metric_id, measured.value)
+                _add_to_readings(usage, row, own, Counted(rule, measured, groups_of(rule, properties)))
     for timeline in timelines:
         _add_metered(usage, timeline, meter)
     return usage
@@ -234,27 +252,38 @@ def _add_to_rollup(
     usage.totals.add(rule, row, measured, key)
 
 
-def _add_to_readings(usage: Usage, row: Row, timelines: Sequence[Timeline], metric_id: str, quantity: Decimal) -> None:
+class Counted(NamedTuple):
+    """What an event is to a rule."""
+
+    rule: Rule
+    measured: Measure
+    groups: Groups
+
+
+def _add_to_readings(usage: Usage, row: Row, timelines: Sequence[Timeline], counted: Counted) -> None:
+    rule, measured, groups = counted
     for timeline in timelines:
         found = timeline.find(row.ts)
         if found is None or _is_late(timeline, row):
             continue
         waits = found.recorded.state == "open" and row.batch_id in timeline.contract.marks
         readings = usage.waiting if waits else usage.readings
-        place = Place(timeline.contract.contract_id, found.period.start, metric_id)
-        readings[place] = EXACT.add(readings.get(place, ZERO), quantity)
+        place = Place(timeline.contract.contract_id, found.period.start, rule.metric_id, groups)
+        there = readings.setdefault(place, Sum())
+        there.add(measured.value, 1, ZERO if measured.amount is None else measured.amount)
+        if rule.metric_id in timeline.metrics_with_values:
+            there.values.append((row.ts, str(row.key_hash), measured.value))
 
 
 def _add_metered(usage: Usage, timeline: Timeline, meter: Meter) -> None:
     """Add the readings that events do not simply add up to; what waits is the difference that it makes."""
-    contract = timeline.contract
-    for start, metric_id, quantity in meter.metered(timeline, waits=contract.marks):
-        place = Place(contract.contract_id, start, metric_id)
-        usage.readings[place] = EXACT.add(usage.readings.get(place, ZERO), quantity)
-        usage.waiting[place] = EXACT.subtract(usage.waiting.get(place, ZERO), quantity)
-    for start, metric_id, quantity in meter.metered(timeline, waits=frozenset()):
-        place = Place(contract.contract_id, start, metric_id)
-        usage.waiting[place] = EXACT.add(usage.waiting.get(place, ZERO), quantity)
+    name = timeline.contract.contract_id
+    for start, metric_id, groups, quantity, events in meter.metered(timeline, waits=timeline.contract.marks):
+        place = Place(name, start, metric_id, groups)
+        usage.readings.setdefault(place, Sum()).add(quantity, events)
+        usage.waiting.setdefault(place, Sum()).add(EXACT.minus(quantity), -events)
+    for start, metric_id, groups, quantity, events in meter.metered(timeline, waits=frozenset()):
+        usage.waiting.setdefault(Place(name, start, metric_id, groups), Sum()).add(quantity, events)
 
 
 @lru_cache(maxsize=1024)
