@@ -36,15 +36,16 @@ def card_at(use: CardUse, cards: Sequence[RateCard], moment: datetime) -> RateCa
             if card.card_id == use.card_id:
                 return card
         raise TermsError(f"rate card {use.card_id!r} does not exist; apply its file first, or name another")
+    asked = moment if use.as_of is None else use.as_of
     named = [
         (entry.effective_from or EVER, card)
         for card in cards
         for entry in card.aliases
-        if entry.alias == use.alias and (entry.effective_from or EVER) <= moment
+        if entry.alias == use.alias and (entry.effective_from or EVER) <= asked
     ]
     if not named:
         raise TermsError(
-            f"alias {use.alias!r} names no rate card at {moment.isoformat()}; "
+            f"alias {use.alias!r} names no rate card at {asked.isoformat()}; "
             "give a card this alias from then or earlier, or name the card itself"
         )
     return max(named, key=lambda pair: pair[0])[1]

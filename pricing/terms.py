@@ -173,10 +173,15 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class CardUse:
-    """The rate card of a contract: a card, or an alias whose schedule the contract follows from card to card."""
+    """The rate card of a contract: a card, or the one that an alias names.
+
+    Which one that is, is asked `as_of` a moment (UTC), so that the contract keeps its card; None follows the alias from
+    card to card.
+    """
 
     card_id: str | None = None
     alias: str | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

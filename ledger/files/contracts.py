@@ -60,6 +60,7 @@ class ContractFile(FileModel):
     anchor_month: Month | None = None
     rate_card: Slug | None = None
     rate_card_alias: Slug | None = None
+    follow_rate_card: bool = False
     products: tuple[Annotated[ProductPrice, Shaped()], ...] = ()
     commits: tuple[Annotated[Commit, Shaped(COMMIT)], ...] = ()
     overrides: tuple[Annotated[Override, Shaped()], ...] = ()
@@ -83,6 +84,7 @@ ZONE: TypeAdapter[str] = TypeAdapter(TimeZone)
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 _CURRENCY: TypeAdapter[Currency] = TypeAdapter(CurrencyCode)
 _NUMBER: TypeAdapter[Decimal] = TypeAdapter(Number)
+_TRUTH: TypeAdapter[bool] = TypeAdapter(bool)
 
 
 def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition:
@@ -212,6 +214,8 @@ def refuse_contradictions(
 def _terms(part: Part, setting: Setting) -> Terms:
     pieces = pieces_of(part, LISTS, setting)
     card, alias = part.scalar("rate_card"), part.scalar("rate_card_alias")
+    follows = alias is None or read_at(_TRUTH, part, "follow_rate_card", setting)
+    as_of = None if follows else setting.start
     terms = Terms(
         contract_id=str(part.scalar("contract") or ""),
         version=1,
@@ -219,7 +223,7 @@ def _terms(part: Part, setting: Setting) -> Terms:
         currency=read_at(_CURRENCY, part, "currency", setting) or ANY_CURRENCY,
         prices=pieces.of("products"),
         commits=pieces.of("commits"),
-        card=None if card is None and alias is None else CardUse(_or_none(card), _or_none(alias)),
+        card=None if card is None and alias is None else CardUse(_or_none(card), _or_none(alias), as_of),
         overrides=pieces.of("overrides"),
         discounts=pieces.of("discounts"),
         units=pieces.of("units"),

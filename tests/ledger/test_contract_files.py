@@ -290,7 +290,7 @@ def test_a_contract_on_a_rate_card_needs_no_products_of_its_own() -> None:
         datetime(2025, 12, 31, 18, 30, tzinfo=UTC),
         Currency("EUR", 2),
         (),
-        card=CardUse(alias="standard"),
+        card=CardUse(alias="standard", as_of=definition.start_at),
         overrides=(
             Override(
                 "half",
@@ -312,6 +312,8 @@ def test_a_contract_on_a_rate_card_needs_no_products_of_its_own() -> None:
     )
     by_id = parse_contract(CARDED.replace("rate_card_alias: standard", "rate_card: card-7"))
     assert by_id.terms.card == CardUse(card_id="card-7")
+    following = parse_contract(CARDED.replace("rate_card_alias:", "follow_rate_card: true\nrate_card_alias:"))
+    assert following.terms.card == CardUse(alias="standard")
 
 
 @pytest.mark.parametrize(

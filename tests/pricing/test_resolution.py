@@ -55,7 +55,7 @@ def test_a_contract_on_an_alias_follows_it_from_card_to_card() -> None:
     new = card("2026", (None, "1.00"), aliases=(AliasEntry("standard", JUNE),))
     found = resolved([terms(CardUse(alias="standard"))], [old, new])
     assert prices_by_moment(found) == [(JANUARY, per_unit("2.00")), (JUNE, per_unit("1.00"))]
-    keeping = resolved([terms(CardUse("2025"))], [old, new])
+    keeping = resolved([terms(CardUse(alias="standard", as_of=JANUARY))], [old, new])
     assert prices_by_moment(keeping) == [(JANUARY, per_unit("2.00"))]
 
 
