@@ -54,7 +54,7 @@ def rate_period(
     intervals = intervals_between(slice_cuts(terms, lots, period, entity_time_zone, time_zone=zone))
     frame = Frame(terms, period, intervals, zone, is_over)
     gross = usage_charges(frame, series_of(frame, usage_of(readings, intervals, period)))
-    charges = adjusted(gross, terms, period, is_over=is_over)
+    charges = adjusted(gross, terms, period, intervals[-1], is_over=is_over)
     draws, left = draw_from_lots(charges, lots)
     currency = terms[0].currency
     return RatedPeriod(

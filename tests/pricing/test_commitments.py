@@ -1,0 +1,44 @@
+"""Windowed commitments, by the worked examples of Flexprice's tests."""
+
+from decimal import Decimal
+
+from pricing.commitments import true_up, window_charge, window_steps
+from pricing.money import currency, total
+from pricing.prices import PerUnit
+from pricing.terms import HoursOfDay, WindowedCommitment
+
+D = Decimal
+ONE, THREE = PerUnit(D(1)), PerUnit(D(3))
+MORNING = HoursOfDay(9, 12, D(2), amount=D(5), overage_factor=D(2))
+HOURLY = WindowedCommitment("hour", amount=D(10), overage_factor=D(2), true_up=True, hours=(MORNING,))
+NIGHT = HoursOfDay(0, 6, D(1), quantity=D(4), overage_factor=D(2))
+NIGHTLY = WindowedCommitment("hour", hours=(NIGHT,))
+
+
+def test_each_window_stands_for_itself() -> None:
+    assert window_charge(ONE, HOURLY, 9, D(10)).amount == 35  # 5 within, (20 - 5) x 2 above
+    assert window_charge(ONE, HOURLY, 10, D(1)).amount == 2  # 2 of 5, without true-up in the morning
+    assert window_charge(ONE, HOURLY, 18, D(3)).amount == 10  # 3 of 10, and 7 up to it
+    assert window_charge(ONE, HOURLY, 12, D(3)).true_up == 7  # the morning ends before twelve
+
+
+def test_windows_together_say_what_is_within_above_and_missing() -> None:
+    steps = window_steps(ONE, HOURLY, [(9, D(10)), (10, D(1)), (18, D(3))], "call")
+    assert [step.amount for step in steps] == [10, 30, 7]
+    assert total([step.amount for step in steps]) == 47
+
+
+def test_a_quantity_is_committed_at_the_price_of_its_hours_and_other_hours_are_free_of_it() -> None:
+    steps = window_steps(THREE, NIGHTLY, [(2, D(10)), (10, D(5))], "call")
+    assert [step.amount for step in steps] == [19, 12]  # 4 x 1 + 5 x 3; 6 x 1 x 2
+
+
+def test_nothing_is_trued_up_before_the_period_is_over() -> None:
+    assert window_charge(ONE, HOURLY, 18, D(3), true_up=False).amount == 3
+    assert window_steps(ONE, HOURLY, [(18, D(0))], "call", true_up=False) == ()
+
+
+def test_a_true_up_is_what_is_missing_after_rounding() -> None:
+    assert true_up(D(1000), D(750), currency("USD")) == 250
+    assert true_up(D(10000), D("8500.5"), currency("JPY")) == 1499  # half a yen rounds up
+    assert true_up(D(10), D(11), currency("USD")) == 0
