@@ -16,6 +16,7 @@ from ledger.files.shapes import FileModel, Shaped, built, extended
 from ledger.files.values import (
     CurrencyCode,
     DayOfMonth,
+    Flag,
     Moment,
     Month,
     Number,
@@ -60,7 +61,7 @@ class ContractFile(FileModel):
     anchor_month: Month | None = None
     rate_card: Slug | None = None
     rate_card_alias: Slug | None = None
-    follow_rate_card: bool = False
+    follow_rate_card: Flag = False
     products: tuple[Annotated[ProductPrice, Shaped()], ...] = ()
     commits: tuple[Annotated[Commit, Shaped(COMMIT)], ...] = ()
     overrides: tuple[Annotated[Override, Shaped()], ...] = ()
@@ -84,7 +85,7 @@ ZONE: TypeAdapter[str] = TypeAdapter(TimeZone)
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 _CURRENCY: TypeAdapter[Currency] = TypeAdapter(CurrencyCode)
 _NUMBER: TypeAdapter[Decimal] = TypeAdapter(Number)
-_TRUTH: TypeAdapter[bool] = TypeAdapter(bool)
+_FLAG: TypeAdapter[bool] = TypeAdapter(Flag)
 
 
 def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition:
@@ -141,6 +142,8 @@ def _check_alone(said: ContractFile, part: Part, setting: Setting, *, has_start:
     _check_anchor(said, findings)
     if not (said.products or said.rate_card or said.rate_card_alias):
         refuse("products", "names no product; list at least one with its price, or name a rate_card")
+    if said.follow_rate_card and said.rate_card_alias is None:
+        refuse("follow_rate_card", "needs a rate_card_alias to follow; name one, or remove it")
     for key in ("review_above", "review_growth"):
         limit: Decimal | None = getattr(said.invoicing, key)
         if limit is not None and limit < 0:
@@ -214,7 +217,7 @@ def refuse_contradictions(
 def _terms(part: Part, setting: Setting) -> Terms:
     pieces = pieces_of(part, LISTS, setting)
     card, alias = part.scalar("rate_card"), part.scalar("rate_card_alias")
-    follows = alias is None or read_at(_TRUTH, part, "follow_rate_card", setting)
+    follows = alias is None or read_at(_FLAG, part, "follow_rate_card", setting)
     as_of = None if follows else setting.start
     terms = Terms(
         contract_id=str(part.scalar("contract") or ""),

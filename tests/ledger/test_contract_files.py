@@ -326,6 +326,8 @@ def test_a_contract_on_a_rate_card_needs_no_products_of_its_own() -> None:
         ("cadence: quarter", "cadence: month", 9, "anchor_month"),
         ("cadence: quarter\nanchor: 15\nanchor_month: 2", "cadence: week\nanchor: 8", 8, "anchor"),
         ("cadence: quarter\nanchor: 15\nanchor_month: 2", "cadence: day\nanchor: 1", 8, "anchor"),
+        ("rate_card_alias: standard", "rate_card: card-7\nfollow_rate_card: true", 11, "follow_rate_card"),
+        ("rate_card_alias: standard", "rate_card_alias: standard\nfollow_rate_card: yes", 11, "follow_rate_card"),
         ("multiplier: 0.5", "multiplier: half", 15, "overrides[0].multiplier"),
         ("{region: eu, tier: gold}", "{region: 7}", 14, "overrides[0].groups.region"),
         ("[calls], price: {model: per_unit, unit_price: 3}", "[calls]", 18, "overrides[1].multiplier"),
