@@ -41,12 +41,13 @@ def _rows(line: Line, currency: str) -> list[tuple[str, ...]]:
 
 
 def _step(step: Step) -> tuple[str, ...]:
-    fee = f" + {decimal_text(step.flat_fee)}" if step.flat_fee else ""
+    parts = [step.unit_price] if step.unit_price is not None else []
+    parts += [step.flat_fee] if step.flat_fee else []
     return (
         f"  {step.text}",
         decimal_text(step.quantity),
         "",
-        decimal_text(step.unit_price) + fee,
+        " + ".join(decimal_text(part) for part in parts),
         f"({decimal_text(step.amount)})",
     )
 

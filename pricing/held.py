@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from pricing.models import effective_unit_price as average_price
 from pricing.money import WIDE, ZERO, total
 from pricing.prices import Tier
-from pricing.quantities import QUOTIENT_PLACES, divided
+from pricing.quantities import QUOTIENT_PLACES
 from pricing.rated import Step
 from pricing.steps import step
 from pricing.tiers import beyond_last, flat_fee_at_zero
@@ -54,7 +55,7 @@ def held_steps(
 def effective_unit_price(steps: Sequence[Step], movements: Sequence[Movement]) -> Decimal:
     """Return what one full unit held at the end costs; zero where none is."""
     units = total([movement.full for movement in movements])
-    return divided(total([each.amount for each in steps]), units, "none") if units > ZERO else ZERO
+    return average_price(total([each.amount for each in steps]), max(units, ZERO))
 
 
 def _held(movements: Sequence[Movement]) -> list[Movement]:

@@ -1,6 +1,6 @@
 """Measures: usage as it adds up, with what the prices that look at single events need beside the quantity."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -21,6 +21,21 @@ class Measure:
 
 
 NOTHING = Measure()
+
+
+def of_running_totals(running: Sequence[Decimal], whole: Decimal, events: int) -> Measure:
+    """Return the measure of events of which the first are known by their running total, the others by the whole.
+
+    What is beyond the last running total counts as the value of the next event; the rest of the events have none.
+    """
+    reached, values = ZERO, []
+    for so_far in running[:events]:
+        values.append(EXACT.subtract(so_far, reached))
+        reached = so_far
+    if len(values) < events:
+        values.append(EXACT.subtract(whole, reached))
+        values += [ZERO] * (events - len(values))
+    return Measure(whole, events, ZERO, tuple(values))
 
 
 def joined(measures: Iterable[Measure]) -> Measure:

@@ -30,6 +30,7 @@ from pricing.prices import (
     Volume,
     VolumeBlocks,
 )
+from pricing.quantities import divided
 from pricing.rated import Step
 from pricing.steps import step
 from pricing.tiers import flat_fee_at_zero, graduated_steps, stair_step, volume_step
@@ -85,6 +86,11 @@ def cell_price(price: UsagePrice, groups: Mapping[str, str]) -> CellPrice | None
         if all(wanted in (ANY_VALUE, value) for wanted, value in zip(cell.values, values, strict=True)):
             return cell.price
     return price.default
+
+
+def effective_unit_price(amount: Decimal, units: Decimal) -> Decimal:
+    """Return what one unit of an amount costs on average, to twenty decimals; zero without units."""
+    return divided(amount, units, "none") if units else ZERO
 
 
 def wants_values(price: Price) -> bool:

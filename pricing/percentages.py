@@ -38,6 +38,26 @@ def percentage_steps(price: Percentage, usage: Measure, before: Measure, whole: 
     yield from _plain_steps(price, usage.quantity, usage.events)
 
 
+@dataclass(frozen=True, slots=True)
+class FreeUse:
+    """What the allowances of a percentage cover: so many events wholly, and so much of their amount."""
+
+    events: int
+    amount: Decimal
+
+
+def free_use(price: Percentage, values: Sequence[Decimal]) -> FreeUse:
+    """Return what of events, by their values in time order, is free."""
+    events, covered = 0, ZERO
+    for position, value in enumerate(values):
+        free = _free_part(price, position, value, covered)
+        if free is None:
+            break
+        events += free.is_whole
+        covered = EXACT.add(covered, free.amount)
+    return FreeUse(events, covered)
+
+
 def graduated_percentage_steps(
     tiers: Sequence[PercentTier], usage: Decimal, before: Decimal, unit: str
 ) -> Iterator[Step]:

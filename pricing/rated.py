@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.calendar import Period
-from pricing.money import Currency
+from pricing.money import EXACT, Currency
 from pricing.prices import Composite, UsagePrice
 
 
@@ -27,6 +27,11 @@ class Step:
     up_to: Decimal | None = None
     tier: int | None = None
     """The tier's number, 1 being the first."""
+
+    @property
+    def usage_amount(self) -> Decimal:
+        """The amount without the flat fee."""
+        return EXACT.subtract(self.amount, self.flat_fee)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ SYSTEMS = {
     "lago": "Lago",
     "mt": "Meteroid",
     "om": "OpenMeter",
-    "pl": "Polar",
+    "po": "Polar",
     "polar": "Polar",
     "chargebee": "Chargebee",
     "m3ter": "m3ter",

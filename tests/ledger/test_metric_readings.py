@@ -168,10 +168,14 @@ def metered(connection: sa.Connection, cuts: Sequence[datetime]) -> dict[tuple[s
         records = read_records(connection)
         contract = records.contracts["one"]
         intervals = tuple(Interval(contract.periods[0], part, frozenset()) for part in intervals_between(cuts))
-        timeline = Timeline(contract, tuple(one.period.start for one in intervals), intervals)
+        timeline = Timeline(contract, tuple(one.period.start for one in intervals), intervals, frozenset())
         usage = count_usage(records, [timeline], stream_events(connection), keys=count_keys(connection))
-        assert not any(usage.waiting.values())
-        return {(p.metric_id, p.interval_start): quantity for p, quantity in usage.readings.items() if quantity}
+        assert not any(waiting.quantity or waiting.events for waiting in usage.waiting.values())
+        sums: dict[tuple[str, datetime], Decimal] = defaultdict(lambda: ZERO)
+        for place, found in usage.readings.items():
+            key = (place.metric_id, place.interval_start)
+            sums[key] = EXACT.add(sums[key], found.quantity)
+        return {key: quantity for key, quantity in sums.items() if quantity}
 
 
 def added_up(found: Mapping[str, Running], cuts: Sequence[datetime]) -> dict[tuple[str, datetime], Decimal]:

@@ -127,7 +127,7 @@ def test_a_reading_may_come_in_parts(case: Case, share: Decimal) -> None:
 def test_steps_and_slices_add_up_to_their_charge(case: Case) -> None:
     for charge in case.rated().charges:
         assert sum(step.amount for step in charge.steps) == charge.amount
-        assert all(s.quantity * s.unit_price + s.flat_fee == s.amount for s in charge.steps)
+        assert all(s.quantity * (s.unit_price or 0) + s.flat_fee == s.amount for s in charge.steps)
         assert sum(part.amount for part in charge.slices) == to_ledger_scale(charge.amount)
         assert sum(part.quantity for part in charge.slices) == charge.quantity
         assert all(part.amount >= 0 and charge.segment.start <= part.start < part.end for part in charge.slices)
@@ -224,7 +224,7 @@ def test_a_graduated_price_without_flat_fees_has_no_jump(
 ) -> None:
     price = Graduated(tuple(replace(tier, flat_fee=Decimal(0)) for tier in tiers))
     added = _amount(price, quantity + more) - _amount(price, quantity)
-    prices = [tier.unit_price for tier in tiers]
+    prices = [tier.unit_price or Decimal(0) for tier in tiers]
     assert more * min(prices) <= added <= more * max(prices)
 
 
@@ -235,7 +235,7 @@ def test_a_graduated_price_is_the_sum_of_its_units_one_by_one(tiers: tuple[Tier,
         next(tier for tier in tiers if tier.up_to is None or unit <= tier.up_to) for unit in range(1, quantity + 1)
     ]
     entered = [tier for tier, _ in groupby(tier_of_unit)]
-    expected = sum(t.unit_price for t in tier_of_unit) + sum(tier.flat_fee for tier in entered)
+    expected = sum(t.unit_price or Decimal(0) for t in tier_of_unit) + sum(tier.flat_fee for tier in entered)
     assert _amount(Graduated(tiers), Decimal(quantity)) == expected
 
 
