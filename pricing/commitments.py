@@ -84,3 +84,13 @@ def _committed(rule: WindowedCommitment | HoursOfDay, unit_price: Decimal) -> De
     if rule.amount is not None:
         return rule.amount
     return None if rule.quantity is None else EXACT.multiply(rule.quantity, unit_price)
+
+
+def shortfall(committed: Decimal, billed: Sequence[Decimal], currency: Currency) -> Decimal | None:
+    """Return what a minimum still charges after fees and usage are billed, each amount rounded once; None for nothing.
+
+    Discounts of the document do not change it (Lago's rule): give what is billed before them.
+    """
+    used = total([round_to_currency(amount, currency) for amount in billed])
+    missing = EXACT.subtract(round_to_currency(committed, currency), used)
+    return missing if missing > 0 else None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -42,6 +42,9 @@ def _is_same(expected: object, got: object, path: str) -> bool:
     wanted, found = _number(expected), _number(got)
     if wanted is None or found is None or isinstance(expected, bool):
         return expected == got
+    if isinstance(got, Fraction):  # a quotient without end is as exact as the case shows it, rounded or cut
+        scale = Decimal(1).scaleb(_places(wanted))
+        return wanted in (found.quantize(scale, context=CONTEXT), found.quantize(scale, ROUND_DOWN, CONTEXT))
     if ROUNDED.search(path.split("[", maxsplit=1)[0]):
         found = found.quantize(Decimal(1).scaleb(_places(wanted)), context=CONTEXT)
     return wanted == found
