@@ -8,7 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from admin import screen
-from admin.commands import schema, stack, verify
+from admin.commands import quote, schema, stack, verify
 from admin.errors import DoorError
 from admin.leaving import leave
 from ledger.errors import MeterbookError
@@ -22,6 +22,7 @@ NOUNS = {
         "What was agreed: prices, commits, invoicing and collection.",
         "meterbook contract start contract.yaml --start 2026-10-01",
     ),
+    "price": ("How amounts came about.", "meterbook price explain acme-payg"),
     "usage": ("The events: send them, and see what became of them.", "meterbook usage send events.jsonl"),
     "close": ("Closing a month of an entity's books.", "meterbook close start nordlicht 2026-10 --wait"),
     "invoice": ("Drafts, reviews and final invoices.", "meterbook invoice show acme-payg.2026-10-01"),
@@ -64,6 +65,7 @@ for _noun, (_help, _example) in NOUNS.items():
     application.add_typer(
         typer.Typer(cls=Noun), name=_noun, help=_help, no_args_is_help=True, epilog=f"Example: {_example}"
     )
+application.command(epilog=quote.EXAMPLE)(quote.quote)
 application.command(epilog=schema.EXAMPLE)(schema.schema)
 application.command(epilog=verify.EXAMPLE)(verify.verify)
 

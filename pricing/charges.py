@@ -17,7 +17,7 @@ from pricing.series import Count, Frame, Series
 from pricing.standing import Place, standings
 from pricing.terms import ProductPrice, Terms, WindowedCommitment
 from pricing.windows import local_hour
-from pricing.wording import counted, number, price_text
+from pricing.wording import counted, number, price_text, unit_price_text
 
 
 def usage_charges(frame: Frame, all_series: Sequence[Series]) -> tuple[Charge, ...]:
@@ -143,7 +143,7 @@ def _sum_of(steps: Sequence[Step], unit: str) -> Step:
         return steps[0]
     quantity, fees = total([step.quantity for step in steps]), total([step.flat_fee for step in steps])
     price = steps[0].unit_price
-    at = "" if price is None else f" at {price_text(price)}"
+    at = "" if price is None else f" at {unit_price_text(price)}"
     fee = f"{' plus' if at else ' at'} flat fees of {price_text(fees)}" if fees else ""
     tier = "" if steps[0].tier is None else f" in tier {steps[0].tier}"
     text = f"{counted(quantity, unit)}{tier}{at}{fee}, in {len(steps)} parts"

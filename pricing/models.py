@@ -34,7 +34,7 @@ from pricing.quantities import divided
 from pricing.rated import Step
 from pricing.steps import step
 from pricing.tiers import flat_fee_at_zero, graduated_steps, stair_step, volume_step
-from pricing.wording import counted, number, price_text
+from pricing.wording import counted, number, unit_price_text
 
 ANY_VALUE = "*"
 """What a matrix cell says where any group value fits."""
@@ -143,13 +143,13 @@ def _steps_of_quantity(  # noqa: PLR0911, one return per price model
     before, whole, owes = standing.before.quantity, standing.whole.quantity, standing.owes_flat_fee
     match price:
         case PerUnit(unit_price):
-            return (step(f"{counted(usage, unit)} at {price_text(unit_price)}", usage, unit_price),)
+            return (step(f"{counted(usage, unit)} at {unit_price_text(unit_price)}", usage, unit_price),)
         case Package():
             return (package_step(price, usage, before, unit),)
         case Graduated(tiers):
 
             def words(order: str, units: Decimal, unit_price: Decimal) -> str:
-                return f"{order} {counted(units, unit)} at {price_text(unit_price)}"
+                return f"{order} {counted(units, unit)} at {unit_price_text(unit_price)}"
 
             return tuple(graduated_steps(tiers, usage, before, words, unit))
         case Volume(tiers):

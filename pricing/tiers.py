@@ -11,7 +11,7 @@ from pricing.money import EXACT, ZERO
 from pricing.prices import Stair, Tier
 from pricing.rated import Step
 from pricing.steps import step
-from pricing.wording import counted, number, price_text
+from pricing.wording import counted, number, price_text, unit_price_text
 
 Words = Callable[[str, Decimal, Decimal], str]
 """Explains a part of a graduated price by its order (first, next), its units and the tier's unit price."""
@@ -48,7 +48,7 @@ def volume_step(tiers: Sequence[Tier], usage: Decimal, whole: Decimal, unit: str
     text = (
         _flat_text(counted(usage, unit), flat_fee)
         if tier.unit_price is None
-        else f"{counted(usage, unit)} at {price_text(tier.unit_price)}"
+        else f"{counted(usage, unit)} at {unit_price_text(tier.unit_price)}"
     )
     volume = f"{text} for a volume of {number(whole)}"
     return step(volume, usage, tier.unit_price, flat_fee=flat_fee, over=over, up_to=tier.up_to, tier=position + 1)

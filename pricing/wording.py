@@ -5,6 +5,8 @@ from decimal import Decimal
 from pricing.money import EXACT
 
 SHORTEST_WORD = 3
+A_CENT = Decimal("0.01")
+A_CENT_OF_A_CENT = Decimal("0.0001")
 
 
 def number(quantity: Decimal) -> str:
@@ -15,6 +17,17 @@ def number(quantity: Decimal) -> str:
 def price_text(price: Decimal) -> str:
     """Write a price with the digits that the terms give it: 0.50 stays 0.50."""
     return f"{price:,f}"
+
+
+def unit_price_text(price: Decimal) -> str:
+    """Write the price of one unit; where it is far below a cent, of a thousand or a million: 2.00 per million."""
+    if not price or abs(price) >= A_CENT:
+        return price_text(price)
+    scale, name = (3, "thousand") if abs(price) >= A_CENT_OF_A_CENT else (6, "million")
+    scaled = EXACT.scaleb(price, scale).normalize(EXACT)
+    exponent = scaled.as_tuple().exponent
+    places = max(-exponent if isinstance(exponent, int) else 0, 2)
+    return f"{scaled:,.{places}f} per {name}"
 
 
 def counted(quantity: Decimal, unit: str) -> str:
