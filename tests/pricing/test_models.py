@@ -395,7 +395,7 @@ def test_blocks_are_explained_tier_by_tier() -> None:
     [
         (PerUnit(D("0.50")), "1", "request", "1 request at 0.50"),
         (PerUnit(D("0.50")), "1500.50", "query", "1,500.5 queries at 0.50"),
-        (PerUnit(D("0.000001")), "1E+6", "GB", "1,000,000 GB at 0.000001"),
+        (PerUnit(D("0.000001")), "1E+6", "GB", "1,000,000 GB at 1.00 per million"),
         (PerUnit(D(1)), "2", "batch", "2 batches at 1"),
         (PerUnit(D(1)), "2", "day", "2 days at 1"),
         (PerUnit(D(1)), "2", "ms", "2 ms at 1"),
