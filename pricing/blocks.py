@@ -31,6 +31,11 @@ def packages(price: Package, quantity: Decimal) -> Decimal:
     return divided(charged, price.size, price.rounding)
 
 
+def packaged_units(price: Package, quantity: Decimal) -> Decimal:
+    """Return how many units the charged packages of a cumulative quantity hold, full or not."""
+    return EXACT.multiply(packages(price, quantity), price.size)
+
+
 def graduated_block_steps(blocks: Sequence[Block], usage: Decimal, before: Decimal, unit: str) -> Iterator[Step]:
     """Charge the blocks that the usage begins, tier by tier; raise `PricingError` for units that no tier holds."""
     end, capacity = EXACT.add(before, usage), ZERO

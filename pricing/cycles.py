@@ -101,6 +101,15 @@ def billing_cycles(
     return EXACT.add(EXACT.add(leading, Decimal(last - first)), trailing)
 
 
+def cumulative_windows(cycles: Cycles, asked: DayRange) -> tuple[DayRange, ...]:
+    """Return for each day asked for the days over which its cumulative figure runs: from its cycle's start to its end.
+
+    Figures begin anew with each cycle, also where the first one began before the days asked for (Orb's rule).
+    """
+    days = (asked.start + timedelta(days=n) for n in range(asked.days))
+    return tuple(DayRange(cycles.turn(cycles.first_after(day) - 1), day + timedelta(days=1)) for day in days)
+
+
 def elapsed_cycles(cycles: Cycles, target: date) -> int:
     """Return how many cycles have begun after the start and by `target`, inclusive."""
     return max(cycles.first_after(target) - cycles.first_after(cycles.start), 0) if target >= cycles.start else 0

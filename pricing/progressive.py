@@ -27,7 +27,7 @@ class PrefixInvoice:
 
 
 def threshold_invoices(gross: Sequence[Decimal], threshold: Decimal, *, is_over: bool) -> Iterator[PrefixInvoice]:
-    """Yield the invoices of a period whose gross amount is looked at several times; `is_over`: the last time at its end.
+    """Yield the invoices of a period whose gross amount is looked at several times; `is_over`: last at its end.
 
     Whenever what is not billed has reached the threshold, all of it is billed at once, also what lies above (Orb's
     rule); the final invoice bills the rest, whatever it is. The gross amounts are those of the whole period so far, so

@@ -5,7 +5,7 @@ A share is an exact fraction of a period. An amount times a share keeps 96 digit
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP, Context, Decimal
 from fractions import Fraction
 from typing import Literal
@@ -62,6 +62,11 @@ def share(part: Period, whole: Period, basis: Proration, time_zone: str) -> Frac
     if whole.end == whole.start:
         return Fraction(1)
     return Fraction((part.end - part.start) // MICROSECOND, (whole.end - whole.start) // MICROSECOND)
+
+
+def moment_at(period: Period, part: Fraction) -> datetime:
+    """Return the moment at which a part of a period, 0 to 1, has passed, cut to the microsecond."""
+    return period.start + MICROSECOND * int(part * ((period.end - period.start) // MICROSECOND))
 
 
 def prorated(amount: Decimal, part: Fraction) -> Decimal:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from pricing.allowances import carried_over, free_units
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError, NegativeQuantityError
 from pricing.measures import NOTHING, Measure, joined
@@ -15,7 +16,7 @@ from pricing.product_checks import group_keys
 from pricing.quantities import billable, settled
 from pricing.seats import seats_in_force
 from pricing.segments import terms_in_force
-from pricing.terms import ProductPrice, Reading, Terms
+from pricing.terms import Allowance, ProductPrice, Reading, Terms
 from pricing.usage import Groups, Usage, by_group, groups_for
 from pricing.windows import tier_period_of, window_start
 
@@ -211,15 +212,12 @@ class _FreeUnits:
             return ZERO
         if self._carried is None:
             self._carried = self._carried_before(product)
-        return EXACT.add(self._units(product), self._carried)
+        return free_units(product.allowance, self._counted(product.allowance), self._carried)
 
     def use(self, product: ProductPrice, used: Decimal) -> None:
         """End a window in which so many units were used, free ones included."""
-        if product.allowance is None or product.allowance.rollover_cap is None:
-            self._carried = ZERO
-            return
-        left = max(EXACT.subtract(self.granted(product), used), ZERO)
-        self._carried = min(left, product.allowance.rollover_cap)
+        if product.allowance is not None:
+            self._carried = carried_over(product.allowance, self.granted(product), used)
 
     def _carried_before(self, product: ProductPrice) -> Decimal:
         """Let each earlier billing period use up its own, the readings being cut at these."""
@@ -231,18 +229,14 @@ class _FreeUnits:
             self.use(product, billable(joined(found).quantity, product, ZERO))
         return self._carried
 
-    def _units(self, product: ProductPrice) -> Decimal:
-        allowance = product.allowance
-        if allowance is None:
-            return ZERO
+    def _counted(self, allowance: Allowance) -> Decimal:
+        """Return what the units are granted for each of: a metric's quantity in the period, or seats at its start."""
         if allowance.per_metric is not None:
             counted = [self._usage.of(allowance.per_metric, interval) for interval in self._frame.intervals]
-            additions = [joined(groups.values()).quantity for groups in counted]
-            return EXACT.multiply(allowance.units, max(settled(additions)[-1], ZERO))
+            return settled([joined(groups.values()).quantity for groups in counted])[-1]
         if allowance.per_seats is not None:
-            seats = seats_in_force(self._frame.terms, allowance.per_seats, self._frame.period.start)
-            return EXACT.multiply(allowance.units, seats)
-        return allowance.units
+            return seats_in_force(self._frame.terms, allowance.per_seats, self._frame.period.start)
+        return ZERO
 
 
 def _measure(reading: Reading) -> Measure:
