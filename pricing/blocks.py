@@ -13,7 +13,7 @@ from pricing.quantities import divided
 from pricing.rated import Step
 from pricing.steps import step
 from pricing.tiers import beyond_last
-from pricing.wording import counted, price_text
+from pricing.wording import counted, unit_price_text
 
 
 def package_step(price: Package, usage: Decimal, before: Decimal, unit: str) -> Step:
@@ -21,7 +21,7 @@ def package_step(price: Package, usage: Decimal, before: Decimal, unit: str) -> 
     end = EXACT.add(before, usage)
     added = EXACT.subtract(packages(price, end), packages(price, before))
     free = f", after {counted(price.free_units, unit)} free" if price.free_units else ""
-    text = f"{counted(added, 'package')} of {counted(price.size, unit)} at {price_text(price.package_price)}{free}"
+    text = f"{counted(added, 'package')} of {counted(price.size, unit)} at {unit_price_text(price.package_price)}{free}"
     return step(text, added, price.package_price)
 
 
@@ -78,5 +78,5 @@ def _begun(block: Block, over: Decimal, up_to: Decimal | None, quantity: Decimal
 
 
 def _block_step(block: Block, begun: Decimal, unit: str, *, over: Decimal, up_to: Decimal | None, tier: int) -> Step:
-    text = f"{counted(begun, 'block')} of {counted(block.size, unit)} at {price_text(block.block_price)}"
+    text = f"{counted(begun, 'block')} of {counted(block.size, unit)} at {unit_price_text(block.block_price)}"
     return step(text, begun, block.block_price, over=over, up_to=up_to, tier=tier)

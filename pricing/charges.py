@@ -156,7 +156,7 @@ def _sum_of(steps: Sequence[Step], unit: str) -> Step:
 def _free_steps(used: Decimal, stretch: Sequence[_Placed], unit: str) -> Iterator[Step]:
     free = EXACT.subtract(used, total([one.count.charged.quantity for one in stretch]))
     if free:
-        yield Step(f"first {counted(free, unit)} free", free, ZERO, ZERO)
+        yield Step(f"{counted(free, unit)} of the allowance, free", free, ZERO, ZERO)
 
 
 def _committed(
@@ -194,7 +194,7 @@ def _in_money(steps: Sequence[Step], product: ProductPrice, rate: Decimal) -> tu
     amount = total([step.amount for step in steps])
     told = "; ".join(step.text for step in steps)
     unit = product.pricing_unit or ""
-    text = f"{told} = {number(amount)} {unit} at {price_text(rate)}"
+    text = f"{told}: {counted(amount, unit)} at {unit_price_text(rate)}"
     return (Step(text, amount, rate, EXACT.multiply(amount, rate)),)
 
 

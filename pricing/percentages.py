@@ -16,7 +16,7 @@ from pricing.prices import Dynamic, Percentage, PercentTier, Tier
 from pricing.rated import Step
 from pricing.steps import step
 from pricing.tiers import flat_fee_at_zero, graduated_steps
-from pricing.wording import counted, number, percent_text, price_text
+from pricing.wording import counted, number, percent_text, price_text, unit_price_text
 
 
 def wants_values(price: Percentage) -> bool:
@@ -111,7 +111,7 @@ def _plain_steps(price: Percentage, amount: Decimal, events: int) -> Iterator[St
     if amount:
         yield step(f"{percent_text(price.rate_percent)} of {number(amount)}", amount, _share(price.rate_percent))
     if events and price.fee_per_event:
-        text = f"{counted(Decimal(events), 'event')} at {price_text(price.fee_per_event)}"
+        text = f"{counted(Decimal(events), 'event')} at {unit_price_text(price.fee_per_event)}"
         yield step(text, Decimal(events), price.fee_per_event)
 
 

@@ -21,13 +21,19 @@ def price_text(price: Decimal) -> str:
 
 def unit_price_text(price: Decimal) -> str:
     """Write the price of one unit; where it is far below a cent, of a thousand or a million: 2.00 per million."""
-    if not price or abs(price) >= A_CENT:
+    if not price or EXACT.abs(price) >= A_CENT:
         return price_text(price)
-    scale, name = (3, "thousand") if abs(price) >= A_CENT_OF_A_CENT else (6, "million")
-    scaled = EXACT.scaleb(price, scale).normalize(EXACT)
-    exponent = scaled.as_tuple().exponent
-    places = max(-exponent if isinstance(exponent, int) else 0, 2)
-    return f"{scaled:,.{places}f} per {name}"
+    scale, name = (3, "thousand") if EXACT.abs(price) >= A_CENT_OF_A_CENT else (6, "million")
+    return f"{amount_text(EXACT.scaleb(price, scale))} per {name}"
+
+
+def amount_text(amount: Decimal, least_places: int = 2) -> str:
+    """Write an amount exactly, with thousands separators and at least so many decimals: 1,234.50 or 0.00012."""
+    figures = number(amount)
+    missing = least_places - len(figures.partition(".")[2])
+    if missing <= 0:
+        return figures
+    return figures + ("" if "." in figures else ".") + "0" * missing
 
 
 def counted(quantity: Decimal, unit: str) -> str:
