@@ -9,15 +9,15 @@ from pricing.calendar import Period
 from pricing.commitments import window_steps
 from pricing.errors import TermsError
 from pricing.measures import joined
-from pricing.models import Standing, price_steps
+from pricing.models import Standing, price_steps, steps_unit
 from pricing.money import EXACT, ZERO, to_ledger_scale, total
-from pricing.prices import PerUnit, UsagePrice
+from pricing.prices import CellPrice, PerUnit, UsagePrice
 from pricing.rated import Charge, ChargeSlice, Step
 from pricing.series import Count, Frame, Series
 from pricing.standing import Place, standings
 from pricing.terms import ProductPrice, Terms, WindowedCommitment
 from pricing.windows import local_hour
-from pricing.wording import counted, number, price_text, unit_price_text
+from pricing.wording import counted, price_text, unit_price_text
 
 
 def usage_charges(frame: Frame, all_series: Sequence[Series]) -> tuple[Charge, ...]:
@@ -103,7 +103,7 @@ def _by_price(windows: Sequence[tuple[_Placed, ...]]) -> tuple[tuple[Step, ...],
         own = [_amount(one, unit, is_first=n == 0) for n, one in enumerate(window)]
         amounts += own
         steps.append(_window_steps(window, unit))
-    return _merged(steps, unit), amounts
+    return _merged(steps, windows[0][0].count), amounts
 
 
 def _amount(one: _Placed, unit: str, *, is_first: bool) -> Decimal:
@@ -124,10 +124,10 @@ def _window_steps(window: Sequence[_Placed], unit: str) -> tuple[Step, ...]:
         owes = first.standing.owes_flat_fee
         return price_steps(first.count.price, usage, replace(first.standing, owes_flat_fee=owes), unit)
     parts = [price_steps(one.count.price, one.count.charged, one.standing, unit) for one in window]
-    return _merged(parts, unit)
+    return _merged(parts, first.count)
 
 
-def _merged(parts: Sequence[tuple[Step, ...]], unit: str) -> tuple[Step, ...]:
+def _merged(parts: Sequence[tuple[Step, ...]], count: Count) -> tuple[Step, ...]:
     """Add up the steps of several windows that are at the same tier and price."""
     if len(parts) <= 1:
         return parts[0] if parts else ()
@@ -135,10 +135,10 @@ def _merged(parts: Sequence[tuple[Step, ...]], unit: str) -> tuple[Step, ...]:
     for steps in parts:
         for step in steps:
             found.setdefault((step.tier, step.unit_price, step.over), []).append(step)
-    return tuple(_sum_of(same, unit) for same in found.values())
+    return tuple(_sum_of(same, count.price, count.product.unit) for same in found.values())
 
 
-def _sum_of(steps: Sequence[Step], unit: str) -> Step:
+def _sum_of(steps: Sequence[Step], model: CellPrice, unit: str) -> Step:
     if len(steps) == 1:
         return steps[0]
     quantity, fees = total([step.quantity for step in steps]), total([step.flat_fee for step in steps])
@@ -146,7 +146,7 @@ def _sum_of(steps: Sequence[Step], unit: str) -> Step:
     at = "" if price is None else f" at {unit_price_text(price)}"
     fee = f"{' plus' if at else ' at'} flat fees of {price_text(fees)}" if fees else ""
     tier = "" if steps[0].tier is None else f" in tier {steps[0].tier}"
-    text = f"{counted(quantity, unit)}{tier}{at}{fee}, in {len(steps)} parts"
+    text = f"{counted(quantity, steps_unit(model, steps[0], unit))}{tier}{at}{fee}, in {len(steps)} parts"
     return replace(steps[0], text=text, quantity=quantity, flat_fee=fees, amount=total([s.amount for s in steps]))
 
 

@@ -100,9 +100,9 @@ def _steps(price: Composite, base: Decimal, *, is_over: bool) -> Iterator[Step]:
     yield Step(f"{percent_text(price.rate_percent)} of {number(base)}", base, rate, share)
     rest = EXACT.subtract(_bounded(price, base, is_over=is_over), share)
     if rest:
-        text = f"{price_text(rest)} more, up to the minimum of {price_text(price.minimum or ZERO)}"
+        text = f"{number(rest)} more, up to the minimum of {price_text(price.minimum or ZERO)}"
         if rest < 0:
-            text = f"{price_text(EXACT.minus(rest))} less, down to the maximum of {price_text(price.maximum or ZERO)}"
+            text = f"{number(EXACT.minus(rest))} less, down to the maximum of {price_text(price.maximum or ZERO)}"
         yield Step(text, ZERO, None, rest, rest)
 
 

@@ -88,6 +88,19 @@ def cell_price(price: UsagePrice, groups: Mapping[str, str]) -> CellPrice | None
     return price.default
 
 
+def steps_unit(price: CellPrice, step: Step, unit: str) -> str:
+    """Return what the quantity of a price's step counts: its packages or blocks, its events, else its units."""
+    match price:
+        case Package():
+            return "package"
+        case GraduatedBlocks() | VolumeBlocks():
+            return "block"
+        case Percentage() if step.unit_price and step.unit_price != percentages.share_of(price):
+            return "event"
+        case _:
+            return unit
+
+
 def effective_unit_price(amount: Decimal, units: Decimal) -> Decimal:
     """Return what one unit of an amount costs on average, to twenty decimals; zero without units."""
     return divided(amount, units, "none") if units else ZERO

@@ -38,6 +38,11 @@ def percentage_steps(price: Percentage, usage: Measure, before: Measure, whole: 
     yield from _plain_steps(price, usage.quantity, usage.events)
 
 
+def share_of(price: Percentage) -> Decimal:
+    """Return the share that a percentage charges of one unit of money."""
+    return _share(price.rate_percent)
+
+
 @dataclass(frozen=True, slots=True)
 class FreeUse:
     """What the allowances of a percentage cover: so many events wholly, and so much of their amount."""

@@ -22,5 +22,5 @@ def step(
     The text is told on with the flat fee only where a unit price stands before it.
     """
     usage_amount = ZERO if unit_price is None else EXACT.multiply(quantity, unit_price)
-    told = f"{text}, plus a flat fee of {price_text(flat_fee)}" if flat_fee and unit_price is not None else text
+    told = f"{text}, plus {price_text(flat_fee)}" if flat_fee and unit_price is not None else text
     return Step(told, quantity, unit_price, EXACT.add(usage_amount, flat_fee), flat_fee, over, up_to, tier)
