@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from temporalio import activity
 
 from ledger.accrual import Accrual, accrue
-from ledger.contracts import Contract, amend_contract, end_contract, get_contract, read_amendment, set_problem
+from ledger.amendments import amend_contract, read_amendment
+from ledger.contracts import Contract, end_contract, get_contract, set_problem
 from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
 from ledger.periods import list_periods
 from pricing.calendar import local_date

@@ -22,6 +22,7 @@ NOUNS = {
         "What was agreed: prices, commits, invoicing and collection.",
         "meterbook contract start contract.yaml --start 2026-10-01",
     ),
+    "catalog": ("Everything that is sold and agreed, as files.", "meterbook catalog apply catalog --plan"),
     "price": ("How amounts came about.", "meterbook price explain acme-payg"),
     "usage": ("The events: send them, and see what became of them.", "meterbook usage send events.jsonl"),
     "close": ("Closing a month of an entity's books.", "meterbook close start nordlicht 2026-10 --wait"),

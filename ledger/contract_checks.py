@@ -15,7 +15,7 @@ from ledger.database import Json
 from ledger.rate_cards import with_prices
 from ledger.terms_codec import terms_from_json
 from pricing.calendar import is_on_grid
-from pricing.prices import FixedFee
+from pricing.prices import FixedFee, OneOff, Price, Seats
 from pricing.segments import terms_in_force
 from pricing.terms import Terms
 
@@ -114,15 +114,25 @@ def grid_problems(moments: Mapping[str, datetime | None], bucket_minutes: int) -
 
 
 def kind_problems(before: Sequence[Terms], after: Terms) -> Iterator[str]:
-    """Refuse that a product turns from a fee into usage or back: its accrued amounts have one kind."""
-    kinds = {price.product_id: isinstance(price.price, FixedFee) for terms in before for price in terms.prices}
+    """Refuse that a product turns from a fee into usage, or from advance into arrears: what it accrues has one kind."""
+    kinds = {price.product_id: _kind(price.price) for terms in before for price in terms.prices}
     for price in after.prices:
-        is_fee = isinstance(price.price, FixedFee)
-        if kinds.get(price.product_id, is_fee) != is_fee:
+        kind = _kind(price.price)
+        if kinds.get(price.product_id, kind) != kind:
             yield (
-                f"product {price.product_id} was {'usage' if is_fee else 'a fixed fee'} and cannot become "
-                f"{'a fixed fee' if is_fee else 'usage'}; give the new product an id of its own"
+                f"product {price.product_id} was {kinds[price.product_id]} and cannot become {kind}; "
+                "give the new product an id of its own"
             )
+
+
+def _kind(price: Price) -> str:
+    match price:
+        case FixedFee(timing=timing) | Seats(timing=timing):
+            return f"a fixed fee in {timing}"
+        case OneOff():
+            return "a fixed fee in advance"
+        case _:
+            return "usage"
 
 
 def differences(stored: Json, given: Json, path: str = "") -> list[str]:

@@ -16,7 +16,6 @@ from ledger.checks import check_aware, check_text
 from ledger.contract_checks import (
     differences,
     grid_problems,
-    kind_problems,
     metric_problems,
     overlap_problems,
     priced_spans,
@@ -25,7 +24,6 @@ from ledger.contract_checks import (
 from ledger.database import sha256_of
 from ledger.definitions import ContractDefinition, Policy
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
-from ledger.files.contracts import parse_contract
 from ledger.intake.attribution import mark_contract, rebuild_customer
 from ledger.periods import frozen_until, list_periods, record_periods
 from ledger.rate_cards import with_prices
@@ -40,8 +38,8 @@ from ledger.terms_codec import (
 from pricing.calendar import Anchor, Period, needs_quarter_hours, periods
 from pricing.checks import check_versions
 from pricing.errors import TermsError
-from pricing.prices import Cadence, FixedFee
-from pricing.segments import terms_in_force
+from pricing.money import currency
+from pricing.prices import Cadence
 from pricing.terms import Commit, Lot, Terms
 
 HOUR, QUARTER_HOUR = 60, 15
@@ -87,19 +85,19 @@ def create_contract(
     bucket_minutes = _lock_customer(connection, definition.customer_id)
     if _is_recorded(connection, definition):
         return "exists"
-    terms = _priced(connection, f"contract {definition.contract_id} cannot be started", [definition.terms])
+    terms = priced(connection, f"contract {definition.contract_id} cannot be started", [definition.terms])
     zones = _entity_zone(connection, definition.entity_id)
     width = bucket_minutes
     if zones and needs_quarter_hours([definition.time_zone, *zones], since=definition.start_at):
         width = QUARTER_HOUR
-    _refuse(
+    refuse(
         f"contract {definition.contract_id} cannot be started",
         _start_problems(connection, definition, terms, bucket_minutes=width, entity_exists=bool(zones)),
     )
     if not _insert_contract(connection, definition):
         return _compared(connection, definition)  # it came into being meanwhile, for another customer
-    _insert_terms(connection, definition.terms, reason=FIRST_REASON, by=by)
-    _insert_lots(connection, definition.contract_id, definition.terms.commits)
+    insert_terms(connection, definition.terms, reason=FIRST_REASON, by=by)
+    insert_lots(connection, definition.contract_id, definition.terms.commits)
     if width is not None and width != bucket_minutes:
         customer = schema.customer
         connection.execute(
@@ -120,7 +118,7 @@ def lock_customer_of(connection: sa.Connection, contract_id: str) -> Contract:
 
     Raises `NotFoundError`.
     """
-    return _lock_both(connection, contract_id)[0]
+    return lock_both(connection, contract_id)[0]
 
 
 def lock_contract(connection: sa.Connection, contract_id: str) -> Contract:
@@ -169,6 +167,24 @@ def lots_of(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
     )
 
 
+def recorded_definition(connection: sa.Connection, contract_id: str) -> ContractDefinition:
+    """Return what a contract was started as, with its end of now; raise `NotFoundError`."""
+    contract = get_contract(connection, contract_id)
+    return ContractDefinition(
+        contract_id=contract.contract_id,
+        customer_id=contract.customer_id,
+        entity_id=contract.entity_id,
+        currency=currency(contract.currency),
+        time_zone=contract.time_zone,
+        start_at=contract.start_at,
+        end_at=contract.end_at,
+        policy=contract.policy,
+        terms=agreed_terms(connection, contract_id)[0],
+        cadence=contract.cadence,
+        anchor=contract.anchor,
+    )
+
+
 def set_problem(connection: sa.Connection, contract_id: str, problem: str | None) -> None:
     """Record why a contract's rating stopped, or None when it goes on; raise `NotFoundError`."""
     changed = connection.execute(
@@ -176,60 +192,6 @@ def set_problem(connection: sa.Connection, contract_id: str, problem: str | None
     )
     if changed.rowcount == 0:
         raise NotFoundError(_unknown(contract_id))
-
-
-def read_amendment(connection: sa.Connection, contract_id: str, text: str) -> ContractDefinition:
-    """Return what the changed file of a running contract defines; the start stays the contract's, whatever it says.
-
-    Raises `FileError` and `NotFoundError`.
-    """
-    return parse_contract(text, start=get_contract(connection, contract_id).start_at.isoformat())
-
-
-def amend_contract(
-    connection: sa.Connection,
-    contract_id: str,
-    definition: ContractDefinition,
-    *,
-    effective_from: datetime,
-    reason: str,
-    by: str,
-) -> int:
-    """Record the definition's products and commits as the terms from a moment on, and return their version.
-
-    They replace whatever was agreed for that moment and later. Terms that are in force at that moment already are not
-    recorded again. Raises `InvalidError` with everything that cannot be, `StateError` for what is billed already.
-    """
-    check_aware("effective_from", effective_from)
-    check_text("reason", reason)
-    check_text("by", by)
-    contract, bucket_minutes = _lock_both(connection, contract_id)
-    versions = agreed_terms(connection, contract_id)
-    terms = replace(definition.terms, version=versions[-1].version + 1, effective_from=effective_from)
-    priced = _priced(connection, f"contract {contract_id} cannot be amended", [terms])
-    in_force = terms_in_force(versions, effective_from)
-    same = in_force is not None and in_force.effective_from == effective_from
-    if in_force is not None and same and digest_of(in_force) == digest_of(terms):
-        return in_force.version
-    _refuse(
-        f"contract {contract_id} cannot be amended",
-        (
-            *_amendment_problems(contract, definition, versions, terms),
-            *metric_problems(connection, priced),
-            *grid_problems(
-                {"effective_from": effective_from, **_commit_moments(_added(versions, terms))}, bucket_minutes
-            ),
-            *overlap_problems(
-                priced_spans(with_prices(connection, (*versions, terms)), contract.start_at, contract.end_at),
-                spans_of_customer(connection, contract.customer_id, but=contract_id),
-            ),
-        ),
-    )
-    _refuse_billed(connection, contract, versions, terms)
-    _insert_terms(connection, terms, reason=reason, by=by)
-    _insert_lots(connection, contract_id, _added(versions, terms))
-    mark_contract(connection, contract_id)
-    return terms.version
 
 
 def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetime, by: str, reason: str) -> Contract:
@@ -240,7 +202,7 @@ def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetim
     check_aware("end_at", end_at)
     check_text("reason", reason)
     check_text("by", by)
-    contract, bucket_minutes = _lock_both(connection, contract_id)
+    contract, bucket_minutes = lock_both(connection, contract_id)
     if contract.end_at == end_at:
         return contract
     others = spans_of_customer(connection, contract.customer_id, but=contract_id)
@@ -248,13 +210,13 @@ def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetim
     problems = [*grid_problems({"end_at": end_at}, bucket_minutes), *overlap_problems(own, others)]
     if end_at <= contract.start_at:
         problems.append(f"end_at {end_at.isoformat()} must come after the start {contract.start_at.isoformat()}")
-    _refuse(f"contract {contract_id} cannot end then", problems)
+    refuse(f"contract {contract_id} cannot end then", problems)
     frozen = frozen_until(connection, contract_id)
     if frozen is not None and frozen == contract.end_at:
         raise StateError(f"contract {contract_id} has ended at {frozen.isoformat()} and is invoiced; start a new one")
     if frozen is not None and end_at < frozen:
         raise StateError(f"contract {contract_id} is invoiced until {frozen.isoformat()}; end it then or later")
-    billed = _last_billed_fee(connection, contract_id)
+    billed = last_billed_fee(connection, contract_id)
     if billed is not None and end_at <= billed:
         raise StateError(
             f"contract {contract_id} has billed the fees of the period from {billed.isoformat()}; end it after that"
@@ -275,13 +237,14 @@ def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetim
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
-def _refuse(what: str, problems: Iterator[str] | Sequence[str]) -> None:
+def refuse(what: str, problems: Iterator[str] | Sequence[str]) -> None:
+    """Raise `InvalidError` with all problems, if there are any."""
     found = [*problems]
     if found:
         raise InvalidError(f"{what}: {'; '.join(found)}")
 
 
-def _priced(connection: sa.Connection, what: str, versions: Sequence[Terms]) -> tuple[Terms, ...]:
+def priced(connection: sa.Connection, what: str, versions: Sequence[Terms]) -> tuple[Terms, ...]:
     """Return terms with their prices in place, checked; refuse cards and overrides that lead nowhere."""
     try:
         found = with_prices(connection, versions)
@@ -304,7 +267,7 @@ def _start_problems(
     if not entity_exists:
         yield f"entity {definition.entity_id} does not exist; create it first"
     yield from metric_problems(connection, terms)
-    moments = {"start": definition.start_at, "end": definition.end_at, **_commit_moments(definition.terms.commits)}
+    moments = {"start": definition.start_at, "end": definition.end_at, **commit_moments(definition.terms.commits)}
     yield from grid_problems(moments, bucket_minutes or QUARTER_HOUR)
     yield from overlap_problems(
         priced_spans(terms, definition.start_at, definition.end_at),
@@ -312,55 +275,8 @@ def _start_problems(
     )
 
 
-def _amendment_problems(
-    contract: Contract, definition: ContractDefinition, versions: Sequence[Terms], terms: Terms
-) -> Iterator[str]:
-    given = {
-        "contract": (definition.contract_id, contract.contract_id),
-        "customer": (definition.customer_id, contract.customer_id),
-        "entity": (definition.entity_id, contract.entity_id),
-        "currency": (definition.currency.code, contract.currency),
-        "time_zone": (definition.time_zone, contract.time_zone),
-        "cadence": (definition.cadence, contract.cadence),
-        "anchor": (definition.anchor, contract.anchor),
-        "invoicing": (definition.policy.invoicing, contract.policy.invoicing),
-        "collection": (definition.policy.collection, contract.policy.collection),
-    }
-    for name, (new, old) in given.items():
-        if new != old:
-            yield f"{name} is {new} instead of {old}; an amendment changes products and adds commits only"
-    if definition.end_at is not None and definition.end_at != contract.end_at:
-        yield f"end is {definition.end_at.isoformat()}; an amendment does not end a contract, end it by itself"
-    if terms.effective_from < contract.start_at:
-        yield f"effective_from must not be before the contract's start {contract.start_at.isoformat()}"
-    if contract.end_at is not None and terms.effective_from >= contract.end_at:
-        yield f"effective_from must be before the contract's end {contract.end_at.isoformat()}"
-    yield from kind_problems(versions, terms)
-    yield from _commit_problems(versions, terms)
-
-
-def _commit_problems(versions: Sequence[Terms], terms: Terms) -> Iterator[str]:
-    agreed = {commit.commit_id: commit for version in versions for commit in version.commits}
-    given = {commit.commit_id: commit for commit in terms.commits}
-    for commit_id, commit in agreed.items():
-        if commit_id not in given:
-            yield f"commit {commit_id} is missing; what is agreed and billed stays, put it back"
-        elif given[commit_id] != commit:
-            yield f"commit {commit_id} is changed; what is agreed and billed stays, add another commit instead"
-    for commit in _added(versions, terms):
-        if commit.start < terms.effective_from:
-            yield (
-                f"commit {commit.commit_id} would start at {commit.start.isoformat()}, before the amendment; "
-                "give it a start of its own"
-            )
-
-
-def _added(versions: Sequence[Terms], terms: Terms) -> tuple[Commit, ...]:
-    known = {commit.commit_id for version in versions for commit in version.commits}
-    return tuple(commit for commit in terms.commits if commit.commit_id not in known)
-
-
-def _commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
+def commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
+    """Return when commits begin and end, by the words that name them."""
     return {
         f"commit {commit.commit_id} {name}": moment
         for commit in commits
@@ -368,28 +284,7 @@ def _commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
     }
 
 
-def _refuse_billed(connection: sa.Connection, contract: Contract, versions: Sequence[Terms], terms: Terms) -> None:
-    """Refuse terms for a time whose usage, or whose fees, an invoice holds already."""
-    frozen = frozen_until(connection, contract.contract_id)
-    if frozen is not None and terms.effective_from < frozen:
-        raise StateError(
-            f"contract {contract.contract_id} is invoiced until {frozen.isoformat()}; amend it from then or later"
-        )
-    billed = _last_billed_fee(connection, contract.contract_id)
-    if billed is None or billed < terms.effective_from:
-        return
-    if _fees(terms_in_force(versions, billed)) != _fees(terms):
-        raise StateError(
-            f"contract {contract.contract_id} has billed the fees of the period from {billed.isoformat()}; "
-            "a changed fee takes effect after that moment"
-        )
-
-
-def _fees(terms: Terms | None) -> dict[str, FixedFee]:
-    return {p.product_id: p.price for p in (terms.prices if terms else ()) if isinstance(p.price, FixedFee)}
-
-
-def _last_billed_fee(connection: sa.Connection, contract_id: str) -> datetime | None:
+def last_billed_fee(connection: sa.Connection, contract_id: str) -> datetime | None:
     """Return the start of the last period whose fees stand on an invoice; they are billed in advance."""
     invoice, line = schema.invoice, schema.invoice_line
     start: datetime | None = connection.execute(
@@ -449,7 +344,8 @@ def _lock_customer(connection: sa.Connection, customer_id: str) -> int | None:
     return bucket_minutes
 
 
-def _lock_both(connection: sa.Connection, contract_id: str) -> tuple[Contract, int]:
+def lock_both(connection: sa.Connection, contract_id: str) -> tuple[Contract, int]:
+    """Lock a contract's customer and the contract; return it and the width of its buckets in minutes."""
     customer_id = get_contract(connection, contract_id).customer_id  # a contract never leaves its customer
     bucket_minutes = _lock_customer(connection, customer_id)
     return lock_contract(connection, contract_id), bucket_minutes or HOUR
@@ -503,7 +399,8 @@ def _insert_contract(connection: sa.Connection, definition: ContractDefinition) 
     return connection.execute(row.on_conflict_do_nothing().returning(_CONTRACT.c.contract_id)).first() is not None
 
 
-def _insert_terms(connection: sa.Connection, terms: Terms, *, reason: str, by: str) -> None:
+def insert_terms(connection: sa.Connection, terms: Terms, *, reason: str, by: str) -> None:
+    """Record a version of terms; the caller has checked it."""
     connection.execute(
         _TERMS.insert().values(
             contract_id=terms.contract_id,
@@ -517,7 +414,8 @@ def _insert_terms(connection: sa.Connection, terms: Terms, *, reason: str, by: s
     )
 
 
-def _insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[Commit]) -> None:
+def insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[Commit]) -> None:
+    """Record the lots that commits grant; the caller has checked them."""
     rows = [
         {
             "lot_id": f"{contract_id}.{commit.commit_id}",

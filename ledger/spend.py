@@ -111,14 +111,14 @@ def _products(connection: sa.Connection, contract_id: str, period_start: datetim
     return tuple(
         ProductSpend(
             row.product_id,
-            agreed[row.product_id].name,
-            row.kind,
+            agreed[row.product_id].name if row.product_id in agreed else "Minimum spend",
+            "usage" if row.kind == "usage" else "fee",
             row.quantity,
-            agreed[row.product_id].unit,
+            agreed[row.product_id].unit if row.product_id in agreed else "",
             row.amount,
             row.drawn,
         )
-        for row in sorted(rows, key=lambda row: order.index(row.product_id))
+        for row in sorted(rows, key=lambda row: order.index(row.product_id) if row.product_id in agreed else len(order))
     )
 
 

@@ -176,7 +176,10 @@ def _picked_out(product: ProductPrice, hits: Sequence[Override]) -> Matrix:
             if all(values.get(key, ANY_VALUE) in (ANY_VALUE, value) for key, value in picked.items()):
                 cells.append(_cell(keys, {**values, **picked}, _cell_price(base, hit)))
     cells += [_cell(keys, values, base) for values, base in rows if values]
-    return Matrix(keys, tuple(dict.fromkeys(cells)), own.default)
+    first: dict[tuple[str, ...], Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.values, cell)  # the first cell that fits counts, so a later one of its values never does
+    return Matrix(keys, tuple(first.values()), own.default)
 
 
 def _cell(keys: Sequence[str], values: dict[str, str], price: CellPrice) -> Cell:

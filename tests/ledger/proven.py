@@ -8,8 +8,9 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
+from ledger.amendments import amend_contract, read_amendment
 from ledger.closing import begin_close, finish_close
-from ledger.contracts import amend_contract, create_contract, read_amendment
+from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.files.contracts import parse_contract

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from ledger.accrual import accrue, freeze_period, lots_left, spend
-from ledger.contracts import amend_contract, get_contract, read_amendment, set_problem
+from ledger.amendments import amend_contract, read_amendment
+from ledger.contracts import get_contract, set_problem
 from ledger.errors import StateError
 from ledger.metrics import create_metric
 from ledger.periods import list_periods, record_invoiced

@@ -3,7 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
-from ledger.contracts import amend_contract, create_contract, get_contract, read_amendment
+from ledger.amendments import amend_contract, read_amendment
+from ledger.contracts import create_contract, get_contract
 from ledger.errors import ConflictError, InvalidError
 from ledger.files.contracts import parse_contract
 from pricing.calendar import Anchor

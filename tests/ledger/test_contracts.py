@@ -6,16 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from ledger.accrual import accrue, freeze_period
-from ledger.contracts import (
-    amend_contract,
-    create_contract,
-    end_contract,
-    get_contract,
-    list_contracts,
-    lots_of,
-    read_amendment,
-    terms_of,
-)
+from ledger.amendments import amend_contract, read_amendment
+from ledger.contracts import create_contract, end_contract, get_contract, list_contracts, lots_of, terms_of
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.files.contracts import parse_contract
 from ledger.periods import list_periods

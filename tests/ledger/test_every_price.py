@@ -6,7 +6,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
-from ledger.contracts import amend_contract, create_contract, read_amendment
+from ledger.amendments import amend_contract, read_amendment
+from ledger.contracts import create_contract
 from ledger.files.contracts import parse_contract
 from ledger.invoices import Invoice, draft_opening, draft_period, finalise
 from ledger.metrics import create_metric
