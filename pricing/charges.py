@@ -52,19 +52,24 @@ def _stretches(placed: Sequence[_Placed]) -> Iterator[tuple[_Placed, ...]]:
 
 
 def _continues(before: Count, count: Count) -> bool:
-    return before.interval.end == count.interval.start and _rule(before.product) == _rule(count.product)
+    if before.agreement.interval.end != count.agreement.interval.start:
+        return False
+    # Of one version a series has one price; comparing that is dear, so it is done between versions only.
+    return before.agreement.terms is count.agreement.terms or _rule(before) == _rule(count)
 
 
-def _rule(product: ProductPrice) -> ProductPrice:
-    """Return what decides an amount, without how it is told."""
-    return replace(product, name="", unit="", tags=(), minimum=None, maximum=None, source="")
+def _rule(count: Count) -> tuple[ProductPrice, Decimal | None]:
+    """Return what decides an amount, without how it is told: of a matrix only the price that fits the group values."""
+    product = count.agreement.product
+    told = replace(product, name="", unit="", tags=(), price=count.price, minimum=None, maximum=None, source="")
+    return told, _money_per_unit(product, count.agreement.terms)
 
 
 def _charge(frame: Frame, series: Series, stretch: Sequence[_Placed]) -> Charge | None:
     first = stretch[0].count
-    product = first.product
+    product = first.agreement.product
     windows = [tuple(part) for _, part in groupby(stretch, key=lambda one: one.count.window)]
-    rate = _money_per_unit(product, _version(frame, first))
+    rate = _money_per_unit(product, first.agreement.terms)
     if product.commitment is not None:
         steps, amounts = _committed(frame, product.commitment, windows)
     else:
@@ -82,8 +87,8 @@ def _charge(frame: Frame, series: Series, stretch: Sequence[_Placed]) -> Charge 
         product_id=product.product_id,
         name=product.name,
         unit=product.unit,
-        segment=Period(first.interval.start, stretch[-1].count.interval.end),
-        terms_version=first.terms_version,
+        segment=Period(first.agreement.interval.start, stretch[-1].count.agreement.interval.end),
+        terms_version=first.agreement.terms.version,
         price=_agreed_price(product),
         quantity=used,
         amount=amount,
@@ -98,7 +103,7 @@ def _by_price(windows: Sequence[tuple[_Placed, ...]]) -> tuple[tuple[Step, ...],
     """Return the steps of all windows, and what each count adds to the exact amount."""
     steps: list[tuple[Step, ...]] = []
     amounts: list[Decimal] = []
-    unit = windows[0][0].count.product.unit
+    unit = windows[0][0].count.agreement.product.unit
     for window in windows:
         own = [_amount(one, unit, is_first=n == 0) for n, one in enumerate(window)]
         amounts += own
@@ -135,7 +140,7 @@ def _merged(parts: Sequence[tuple[Step, ...]], count: Count) -> tuple[Step, ...]
     for steps in parts:
         for step in steps:
             found.setdefault((step.tier, step.unit_price, step.over), []).append(step)
-    return tuple(_sum_of(same, count.price, count.product.unit) for same in found.values())
+    return tuple(_sum_of(same, count.price, count.agreement.product.unit) for same in found.values())
 
 
 def _sum_of(steps: Sequence[Step], model: CellPrice, unit: str) -> Step:
@@ -163,7 +168,7 @@ def _committed(
     frame: Frame, commitment: WindowedCommitment, windows: Sequence[tuple[_Placed, ...]]
 ) -> tuple[tuple[Step, ...], list[Decimal]]:
     """Rate each window against its commitment; its amount stands at the last interval of the window."""
-    price, unit = windows[0][0].count.price, windows[0][0].count.product.unit
+    price, unit = windows[0][0].count.price, windows[0][0].count.agreement.product.unit
     if not isinstance(price, PerUnit):
         raise TermsError(f"a commitment per {commitment.window} needs a price per unit; give the product one")
     amounts: list[Decimal] = []
@@ -198,11 +203,6 @@ def _in_money(steps: Sequence[Step], product: ProductPrice, rate: Decimal) -> tu
     return (Step(text, amount, rate, EXACT.multiply(amount, rate)),)
 
 
-def _version(frame: Frame, count: Count) -> Terms:
-    in_force = [t for t in frame.terms if t.effective_from <= count.interval.start]
-    return max(in_force, key=lambda t: (t.version, t.effective_from))
-
-
 def _agreed_price(product: ProductPrice) -> UsagePrice:
     price = product.price
     if isinstance(price, UsagePrice):
@@ -223,6 +223,6 @@ def _slices(stretch: Sequence[_Placed], amounts: Sequence[Decimal], whole: Decim
     for n in told:
         exact = whole if n == told[-1] else EXACT.add(exact, amounts[n])
         now = to_ledger_scale(exact)
-        interval = stretch[n].count.interval
+        interval = stretch[n].count.agreement.interval
         yield ChargeSlice(interval.start, interval.end, stretch[n].count.used, EXACT.subtract(now, reached))
         reached = now

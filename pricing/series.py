@@ -5,19 +5,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from pricing.allowances import carried_over, free_units
+from pricing.agreements import Agreement, agreements_by_product, terms_by_interval
+from pricing.agreements import usage_products as usage_products  # noqa: PLC0414, the ledger finds it here
+from pricing.allotment import Allotment
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError, NegativeQuantityError
 from pricing.measures import NOTHING, Measure, joined
 from pricing.models import cell_price
 from pricing.money import EXACT, ZERO, total
-from pricing.prices import CellPrice, Composite, FixedFee, OneOff, Seats
+from pricing.prices import CellPrice, Composite, Dynamic, FixedFee, OneOff, Seats
 from pricing.product_checks import group_keys
-from pricing.quantities import billable, settled
-from pricing.seats import seats_in_force
-from pricing.segments import terms_in_force
-from pricing.terms import Allowance, ProductPrice, Reading, Terms
-from pricing.usage import Groups, Usage, by_group, groups_for
+from pricing.quantities import billable
+from pricing.settling import settled_measures
+from pricing.terms import Reading, Terms
+from pricing.usage import Groups, Usage, by_group, earlier_by_group, groups_for, measure_of
 from pricing.windows import tier_period_of, window_start
 
 
@@ -39,10 +40,8 @@ class Count:
     `price` is the price for the group values, and `window` the start of the window that the interval lies in.
     """
 
-    interval: Period
-    product: ProductPrice
+    agreement: Agreement
     price: CellPrice
-    terms_version: int
     window: datetime
     used: Decimal = ZERO
     charged: Measure = NOTHING
@@ -62,131 +61,154 @@ class Series:
     earlier: Measure = NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    agreement: Agreement
+    measure: Measure
+
+
 def series_of(frame: Frame, usage: Usage) -> tuple[Series, ...]:
     """Return the series of all products, in the order in which the versions name them.
 
     Raises `MissingPriceError` for usage that no product prices, and `NegativeQuantityError` where more is taken back
     than was used.
     """
-    _require_products(frame, usage)
-    ids = [p.product_id for version in sorted(frame.terms, key=lambda t: t.version) for p in version.prices]
+    in_force = terms_by_interval(frame.terms, frame.intervals)
+    _require_products(frame, usage, in_force)
     found: list[Series] = []
-    for product_id in dict.fromkeys(ids):
-        raw = _additions(frame, usage, product_id)
-        for (metric_id, groups), additions in raw.items():
-            found.append(_series(frame, usage, product_id, (metric_id, groups), additions))
+    for product_id, agreements in agreements_by_product(frame.terms, in_force).items():
+        earlier: dict[tuple[str, tuple[str, ...]], Mapping[Groups, Sequence[Reading]]] = {}
+        for (metric_id, groups), additions in _additions(usage, agreements).items():
+            product = additions[0].agreement.product
+            place = (metric_id, group_keys(product))
+            if place not in earlier:
+                earlier[place] = earlier_by_group(product, usage)
+            counts, before = _counts(frame, usage, groups, additions, earlier[place].get(groups, ()))
+            found.append(Series(product_id, metric_id, groups, counts, before))
     return tuple(found)
 
 
-def usage_products(terms: Terms | None) -> Iterator[ProductPrice]:
-    """Yield the products of terms that a metric counts."""
-    for product in terms.prices if terms else ():
-        if product.metric_id is not None and not isinstance(product.price, Composite | FixedFee | Seats | OneOff):
-            yield product
-
-
-_Addition = tuple[Period, ProductPrice, int, Measure]
-
-
-def _additions(frame: Frame, usage: Usage, product_id: str) -> Mapping[tuple[str, Groups], list[_Addition]]:
+def _additions(usage: Usage, agreements: Sequence[Agreement]) -> Mapping[tuple[str, Groups], list[_Addition]]:
     """Return what a product counted in each interval in which it is agreed, by metric and group values."""
-    agreed: list[tuple[Period, ProductPrice, int, Mapping[Groups, Measure]]] = []
-    for interval in frame.intervals:
-        in_force = terms_in_force(frame.terms, interval.start)
-        for product in usage_products(in_force):
-            if product.product_id == product_id and product.metric_id is not None and in_force is not None:
-                counted = by_group(product, usage.of(product.metric_id, interval))
-                agreed.append((interval, product, in_force.version, counted))
+    counted = [by_group(a.product, usage.of(a.product.metric_id or "", a.interval)) for a in agreements]
     found: dict[tuple[str, Groups], list[_Addition]] = {}
-    for _, product, _, by_groups in agreed:
-        for groups in by_groups if group_keys(product) else ((),):
-            found.setdefault((product.metric_id or "", groups), [])
-    for interval, product, version, by_groups in agreed:
+    for agreement, by_groups in zip(agreements, counted, strict=True):
+        for groups in by_groups if group_keys(agreement.product) else ((),):
+            found.setdefault((agreement.product.metric_id or "", groups), [])
+    for agreement, by_groups in zip(agreements, counted, strict=True):
         for (metric_id, groups), additions in found.items():
-            if metric_id == product.metric_id and groups == groups_for(product, groups):
-                additions.append((interval, product, version, by_groups.get(groups, NOTHING)))
+            if metric_id == agreement.product.metric_id and groups == groups_for(agreement.product, groups):
+                additions.append(_Addition(agreement, by_groups.get(groups, NOTHING)))
     return found
 
 
-def _series(
-    frame: Frame, usage: Usage, product_id: str, place: tuple[str, Groups], additions: Sequence[_Addition]
-) -> Series:
-    metric_id, groups = place
+def _counts(
+    frame: Frame, usage: Usage, groups: Groups, additions: Sequence[_Addition], earlier: Sequence[Reading]
+) -> tuple[tuple[Count, ...], Measure]:
+    """Return the counts of all windows, and what was charged before them, where their tiers go back so far."""
     windows: dict[datetime, list[_Addition]] = {}
     for addition in additions:
-        interval, product, _, _ = addition
-        start = window_start(interval.start, tier_period_of(product), frame.period, frame.time_zone)
+        agreed = addition.agreement
+        start = window_start(agreed.interval.start, tier_period_of(agreed.product), frame.period, frame.time_zone)
         windows.setdefault(start, []).append(addition)
-    earlier = [r for r in usage.earlier.get(metric_id, ()) if groups_for(additions[0][1], r.groups) == groups]
-    free = _FreeUnits(frame, usage, earlier)
+    allotment = Allotment(frame.terms, frame.period, usage, earlier)
+    before = joined(measure_of(reading) for reading in earlier)
     counts: list[Count] = []
+    charged_before = NOTHING
     for start, in_window in windows.items():
-        counts += _counts_of_window(frame, groups, start, in_window, free)
-    before = NOTHING
-    if additions and additions[0][1].tier_period == "contract":
-        whole = joined(_measure(reading) for reading in earlier)
-        before = replace(whole, quantity=billable(whole.quantity, additions[0][1], ZERO))
-    return Series(product_id, metric_id, groups, tuple(counts), before)
+        product = in_window[0].agreement.product
+        opening = before if product.tier_period == "contract" else NOTHING
+        granted = allotment.granted(product)
+        if opening != NOTHING:
+            charged_before = replace(opening, quantity=billable(opening.quantity, product, granted))
+        measures = _settled(frame, groups, start, in_window)
+        counts += _counts_of_window(frame, groups, start, (in_window, measures), (opening.quantity, granted))
+        used = total([opening.quantity, *(measure.quantity for measure in measures)])
+        allotment.end_window(product, granted, billable(used, product, ZERO))
+    return tuple(counts), charged_before
+
+
+def _settled(frame: Frame, groups: Groups, start: datetime, additions: Sequence[_Addition]) -> tuple[Measure, ...]:
+    """Let what falls take back the latest usage of the window; refuse a window that comes to less than nothing."""
+    last = additions[-1].agreement
+    whole = Period(start, last.interval.end)
+    quantity = total([addition.measure.quantity for addition in additions])
+    if quantity < 0:
+        raise NegativeQuantityError(
+            f"the usage of {_where(frame, last.product.metric_id or '', groups, whole)} adds up to "
+            f"{quantity:f}; correct the events so that it is zero or more"
+        )
+    carried = total([addition.measure.amount for addition in additions])
+    if carried < 0 and any(_prices_carried(addition, groups) for addition in additions):
+        raise NegativeQuantityError(
+            f"the money that events carry for {_where(frame, last.product.metric_id or '', groups, whole)} adds up to "
+            f"{carried:f}; correct the events so that it is zero or more"
+        )
+    return settled_measures([addition.measure for addition in additions])
+
+
+def _prices_carried(addition: _Addition, groups: Groups) -> bool:
+    product = addition.agreement.product
+    if isinstance(product.price, Composite | FixedFee | Seats | OneOff):
+        return False
+    price = cell_price(product.price, dict(groups))
+    return isinstance(price, Dynamic) and price.source == "event_amount"
 
 
 def _counts_of_window(
-    frame: Frame, groups: Groups, start: datetime, additions: Sequence[_Addition], free: "_FreeUnits"
+    frame: Frame,
+    groups: Groups,
+    start: datetime,
+    settled: tuple[Sequence[_Addition], Sequence[Measure]],
+    opening: tuple[Decimal, Decimal],
 ) -> Iterator[Count]:
-    reached = settled([measure.quantity for _, _, _, measure in additions])
-    if reached[-1] < 0:
-        interval, product, _, _ = additions[-1]
-        raise NegativeQuantityError(
-            f"the usage of {_where(frame, product.metric_id or '', groups, Period(start, interval.end))} adds up to "
-            f"{reached[-1]:f}; correct the events so that it is zero or more"
-        )
-    first = additions[0][1]
-    granted = free.granted(first)
-    before = ZERO
-    for (interval, product, version, measure), cumulative in zip(additions, reached, strict=True):
-        used = EXACT.subtract(billable(cumulative, product, ZERO), billable(before, product, ZERO))
-        charged = EXACT.subtract(billable(cumulative, product, granted), billable(before, product, granted))
-        price = _price_of(frame, product, groups, interval, is_used=bool(measure.quantity or measure.events))
+    """Count from what the window opens with, less its free units: what each interval adds to the units so far."""
+    before, granted = opening
+    for addition, measure in zip(*settled, strict=True):
+        agreed, product = addition.agreement, addition.agreement.product
+        reached = EXACT.add(before, measure.quantity)
+        price = _price_of(frame, agreed, groups, addition.measure)
         if price is not None:
-            yield Count(interval, product, price, version, start, used, replace(measure, quantity=charged))
-        before = cumulative
-    free.use(first, billable(reached[-1], first, ZERO))
+            used = EXACT.subtract(billable(reached, product, ZERO), billable(before, product, ZERO))
+            charged = EXACT.subtract(billable(reached, product, granted), billable(before, product, granted))
+            yield Count(agreed, price, start, used, replace(measure, quantity=charged))
+        before = reached
 
 
-def _price_of(
-    frame: Frame, product: ProductPrice, groups: Groups, interval: Period, *, is_used: bool
-) -> CellPrice | None:
+def _price_of(frame: Frame, agreed: Agreement, groups: Groups, counted: Measure) -> CellPrice | None:
     """Return the price of a product's usage; None only where there is no usage that needs one."""
+    product = agreed.product
     if isinstance(product.price, Composite | FixedFee | Seats | OneOff):
         raise TypeError(f"product {product.product_id!r} counts no usage")
     price = cell_price(product.price, dict(groups))
-    if price is None and is_used:
+    if price is None and (counted.quantity or counted.events):
         raise MissingPriceError(
-            f"usage of {_where(frame, product.metric_id or '', groups, interval)} has no price: the matrix of product "
-            f"{product.product_id!r} has no cell for it and no default; add a cell for it, effective by "
-            f"{interval.start.isoformat()}"
+            f"usage of {_where(frame, product.metric_id or '', groups, agreed.interval)} has no price: the matrix of "
+            f"product {product.product_id!r} has no cell for it and no default; add a cell for it, effective by "
+            f"{agreed.interval.start.isoformat()}"
         )
     return price
 
 
-def _require_products(frame: Frame, usage: Usage) -> None:
+def _require_products(frame: Frame, usage: Usage, in_force: Mapping[Period, Terms | None]) -> None:
     """Raise for the earliest usage that no product in force prices; it is never left out."""
+    known = {id(version): _known_metrics(version) for version in in_force.values()}
     for (metric_id, interval), counted in sorted(usage.in_intervals.items(), key=lambda item: (item[0][1], item[0][0])):
-        in_force = terms_in_force(frame.terms, interval.start)
-        known = {product.metric_id for product in usage_products(in_force)} | _counting_metrics(in_force)
-        quantity = total([measure.quantity for measure in counted.values()])
-        if metric_id in known or not any(measure.quantity for measure in counted.values()):
+        version = in_force[interval]
+        if metric_id in known[id(version)] or not any(measure.quantity for measure in counted.values()):
             continue
-        found = "no terms are in force" if in_force is None else f"terms version {in_force.version} has no price"
+        quantity = total([measure.quantity for measure in counted.values()])
+        found = "no terms are in force" if version is None else f"terms version {version.version} has no price"
         raise MissingPriceError(
             f"{quantity:f} units were used of {_where(frame, metric_id, (), interval)}, but {found}; "
             f"amend the contract with a product on this metric, effective by {interval.start.isoformat()}"
         )
 
 
-def _counting_metrics(terms: Terms | None) -> set[str]:
-    """Return the metrics that only multiply allowances, and need no price of their own."""
-    allowances = (product.allowance for product in terms.prices) if terms else ()
-    return {allowance.per_metric for allowance in allowances if allowance and allowance.per_metric}
+def _known_metrics(terms: Terms | None) -> set[str | None]:
+    """Return the metrics that terms price, and those that only multiply allowances, which need no price."""
+    allowances = [product.allowance for product in terms.prices if product.allowance] if terms else []
+    return {product.metric_id for product in usage_products(terms)} | {one.per_metric for one in allowances}
 
 
 def _where(frame: Frame, metric_id: str, groups: Groups, interval: Period) -> str:
@@ -195,49 +217,3 @@ def _where(frame: Frame, metric_id: str, groups: Groups, interval: Period) -> st
         f"metric {metric_id!r}{values} from {interval.start.isoformat()} to {interval.end.isoformat()} "
         f"of contract {frame.terms[0].contract_id!r}"
     )
-
-
-class _FreeUnits:
-    """How many units are free in each window of a series, in order; what is left of them rolls over up to the cap."""
-
-    def __init__(self, frame: Frame, usage: Usage, earlier: Sequence[Reading]) -> None:
-        self._frame = frame
-        self._usage = usage
-        self._earlier = earlier
-        self._carried: Decimal | None = None
-
-    def granted(self, product: ProductPrice) -> Decimal:
-        """Return the free units of the next window."""
-        if product.allowance is None:
-            return ZERO
-        if self._carried is None:
-            self._carried = self._carried_before(product)
-        return free_units(product.allowance, self._counted(product.allowance), self._carried)
-
-    def use(self, product: ProductPrice, used: Decimal) -> None:
-        """End a window in which so many units were used, free ones included."""
-        if product.allowance is not None:
-            self._carried = carried_over(product.allowance, self.granted(product), used)
-
-    def _carried_before(self, product: ProductPrice) -> Decimal:
-        """Let each earlier billing period use up its own, the readings being cut at these."""
-        self._carried = ZERO
-        periods: dict[datetime, list[Measure]] = {}
-        for reading in self._earlier:
-            periods.setdefault(reading.start, []).append(_measure(reading))
-        for found in periods.values():
-            self.use(product, billable(joined(found).quantity, product, ZERO))
-        return self._carried
-
-    def _counted(self, allowance: Allowance) -> Decimal:
-        """Return what the units are granted for each of: a metric's quantity in the period, or seats at its start."""
-        if allowance.per_metric is not None:
-            counted = [self._usage.of(allowance.per_metric, interval) for interval in self._frame.intervals]
-            return settled([joined(groups.values()).quantity for groups in counted])[-1]
-        if allowance.per_seats is not None:
-            return seats_in_force(self._frame.terms, allowance.per_seats, self._frame.period.start)
-        return ZERO
-
-
-def _measure(reading: Reading) -> Measure:
-    return Measure(reading.quantity, reading.events, reading.amount, reading.values)

@@ -40,15 +40,17 @@ def standings(all_series: Sequence[Series]) -> Mapping[Place, Standing]:
 
 def pool_of(series: Series, count: Count) -> Pool:
     """Return what a count shares its tiers with."""
-    if count.product.tier_group is not None:
-        return "group", count.product.tier_group, series.groups, count.window
+    tier_group = count.agreement.product.tier_group
+    if tier_group is not None:
+        return "group", tier_group, series.groups, count.window
     return series.product_id, series.metric_id, series.groups, count.window
 
 
 def _in_pool(all_series: Sequence[Series], places: Sequence[Place]) -> Mapping[Place, Standing]:
     counts = {place: all_series[place.series].counts[place.count] for place in places}
-    earlier = joined(all_series[s].earlier for s in dict.fromkeys(place.series for place in places))
-    ordered = sorted(places, key=lambda place: (counts[place].interval.start, place.series))
+    goes_back = (place.series for place in places if counts[place].agreement.product.tier_period == "contract")
+    earlier = joined(all_series[s].earlier for s in dict.fromkeys(goes_back))
+    ordered = sorted(places, key=lambda place: (counts[place].agreement.interval.start, place.series))
     whole = joined((earlier, *(counts[place].charged for place in ordered)))
     before = earlier
     owes = not earlier.quantity
