@@ -22,9 +22,9 @@ def console() -> Console:
     return Console(width=None if known else WIDTH_OF_A_FILE, highlight=False, emoji=False)
 
 
-def say(sentence: str) -> None:
+def say(sentence: str, *, style: str = "") -> None:
     """Print a sentence as it is, unbroken, so that programs can search it."""
-    console().print(Text(sentence), soft_wrap=True)
+    console().print(Text(sentence, style=style), soft_wrap=True)
 
 
 def say_json(value: object) -> None:

@@ -45,12 +45,13 @@ def explained(charge: Charge, currency: Currency, *, time_zone: str = "UTC") -> 
     quantity = f"{counted(charge.quantity, charge.unit)}, " if counts else ""
     version = f"version {charge.terms_version} of the contract's terms"
     place = f"{charge.source}, by {version}" if charge.source else version
+    what = "minimum" if charge.price is None else "price"
     adjusted = [(adjustment.name, adjustment.amount) for adjustment in charge.adjustments]
     return (
         f"{_named(charge.name, charge.groups)}: {quantity}{_rounded(net_amount(charge), currency)}",
         *_added(charge.steps, adjusted, currency),
         *_before_rounding(net_amount(charge), currency),
-        f"  the price is that of {place}, for {_days(charge.segment, time_zone)}",
+        f"  the {what} is that of {place}, for {_days(charge.segment, time_zone)}",
     )
 
 

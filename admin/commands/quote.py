@@ -1,55 +1,68 @@
 """`meterbook quote`: what a contract would charge, for usage that is only said."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from admin.commands.options import AsJson, InputFile
+from admin.commands.options import AsJson, InputFile, parse_day
 from admin.connections import books
 from admin.errors import DoorError
 from admin.input_files import taken
-from admin.screen import money, say, say_json, show_table
+from admin.quote_screen import show_quote
+from admin.screen import say_json
 from ledger.definitions import ContractDefinition
 from ledger.files.cards import parse_rate_card
 from ledger.files.contracts import parse_contract
 from ledger.rate_cards import load_cards
-from pricing.calendar import local_date
+from pricing.calendar import Period, local_date, local_midnight, period_containing
 from pricing.cards import RateCard
 from pricing.errors import PricingError
 from pricing.explanation import explained_period
-from pricing.money import round_to_currency, total
-from pricing.quotes import SaidUsage, quote_period
-from pricing.rated import Fee, Line, RatedPeriod
+from pricing.money import total
+from pricing.quotes import Quote, SaidUsage, quote_period
 from pricing.resolution import resolved
-from pricing.terms import Terms
-from pricing.wording import counted
 
-EXAMPLE = "Example: meterbook quote contract.yaml --usage 'tokens[model=large]=1250000' --usage requests=310"
+EXAMPLE = "Example: meterbook quote contract.yaml --usage 'tokens\\[model=large]=1250000' --usage requests=310"
+"""The backslash keeps the bracket from being read as markup."""
 
-_SAID = re.compile(r"(?P<metric>[^\[=]+)(\[(?P<groups>[^\]]*)\])?=(?P<quantities>[0-9.,]+)")
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
+SAID = re.compile(r"(?P<metric>[^\[\]=]+)(\[(?P<groups>[^\[\]]*)\])?=(?P<said>[^=]*)")
+NUMBER = re.compile(r"[0-9]{1,30}(\.[0-9]{1,24})?")
 
 Usage = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="METRIC[KEY=VALUE,...]=QUANTITY",
-        help="Usage of a metric, for group values where the price asks for them. Repeatable.",
+        metavar="METRIC=QUANTITY",
+        help="What a metric counts; by group where prices ask for it: 'METRIC[KEY=VALUE,KEY=VALUE]=QUANTITY'.",
     ),
 ]
 Values = Annotated[
     list[str] | None,
-    typer.Option(metavar="METRIC=VALUE,VALUE,...", help="Single events, for prices that look at each. Repeatable."),
+    typer.Option(metavar="METRIC=VALUE,VALUE", help="Each event's value instead, for prices that look at each."),
+]
+Events = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC=NUMBER", help="How many events the usage has, for prices with a fee for each."),
+]
+Amount = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC=MONEY", help="The money that the events carry, for prices that come with them."),
 ]
 Cards = Annotated[
     list[Path] | None,
     typer.Option("--card", exists=True, dir_okay=False, help="A rate card's file, instead of the recorded cards."),
 ]
 Start = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The first day, instead of the file's `start`.")]
-Number = Annotated[int, typer.Option("--period", min=1, help="Which billing period, 1 being the first.")]
+OfPeriod = Annotated[
+    date | None,
+    typer.Option(
+        "--period", metavar="YYYY-MM-DD", parser=parse_day, help="The billing period of this day, not the first."
+    ),
+]
 
 
 def quote(
@@ -57,60 +70,63 @@ def quote(
     *,
     usage: Usage = None,
     values: Values = None,
+    events: Events = None,
+    amount: Amount = None,
     card: Cards = None,
     start: Start = None,
-    period: Number = 1,
+    period: OfPeriod = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a contract file would bill for a period, and how: nothing is recorded, no customer is needed."""
+    """Show what a contract file would bill for a period, and how: nothing is recorded, no customer is needed.
+
+    Each option of usage may be given again, for other metrics and groups.
+    """
     definition = taken(file, lambda text: parse_contract(text, start=start))
-    said = [*(_said(one) for one in usage or ()), *(_each(one) for one in values or ())]
+    said = [*_said(usage or (), values or (), events or (), amount or ())]
     try:
-        terms = resolved([definition.terms], _cards(definition, card))
-        _refuse_unknown(terms, said)
-        rated = quote_period(
-            terms,
+        quoted = quote_period(
+            resolved([definition.terms], _cards(definition, card)),
             said,
+            _period(definition, period),
             time_zone=definition.time_zone,
+            contract_start=definition.start_at,
+            contract_end=definition.end_at,
             cadence=definition.cadence,
             anchor=definition.anchor,
-            number=period - 1,
         )
     except PricingError as error:
         raise DoorError(f"{file} cannot be quoted: {error}") from error
-    lines = [*rated.lines, *(_fee_line(fee, rated) for fee in rated.fees if fee.amount)]
     if as_json:
-        say_json({"lines": lines, "total": total([line.amount for line in lines]), "charges": rated.charges})
+        say_json(_answer(definition, quoted))
         return
-    _show(definition, rated, lines)
+    show_quote(quoted, definition.contract_id, definition.time_zone)
 
 
-def _show(definition: ContractDefinition, rated: RatedPeriod, lines: Sequence[Line]) -> None:
-    currency = rated.currency.code
+def _answer(definition: ContractDefinition, quote: Quote) -> dict[str, object]:
+    return {
+        "contract_id": definition.contract_id,
+        "period": quote.period,
+        "currency": quote.currency.code,
+        "lines": quote.lines,
+        "subtotal": quote.subtotal,
+        "changes": quote.changes,
+        "total": quote.total,
+        "charges": quote.rated.charges,
+        "explanation": explained_period(quote.rated, time_zone=definition.time_zone),
+    }
+
+
+def _period(definition: ContractDefinition, day: date | None) -> Period:
+    """Return the contract's first billing period, or the one of a day."""
     zone = definition.time_zone
-    first, end = local_date(rated.period.start, zone), local_date(rated.period.end, zone)
-    rows = [(_name(line), counted(line.quantity, line.unit), money(line.amount, currency)) for line in lines]
-    whole = money(total([line.amount for line in lines]), currency)
-    show_table(
-        ("line", "quantity", currency),
-        [*rows, ("total before tax", "", whole)],
-        title=f"{definition.contract_id}: {first} up to {end}, as if all usage were known",
-        right=("quantity", currency),
-    )
-    say("")
-    for sentence in explained_period(rated):
-        say(sentence)
-
-
-def _name(line: Line) -> str:
-    groups = ", ".join(value for _, value in line.groups)
-    return f"{line.description} ({groups})" if groups else line.description
-
-
-def _fee_line(fee: Fee, rated: RatedPeriod) -> Line:
-    kind = "fee" if fee.timing == "advance" else "fee_in_arrears"
-    amount = round_to_currency(fee.amount, rated.currency)
-    return Line(kind, fee.product_id, fee.name, fee.service, fee.quantity, "period", fee.amount, amount, fee.steps)  # type: ignore[arg-type] # one of the two kinds
+    moment = definition.start_at if day is None else max(local_midnight(day, zone), definition.start_at)
+    first = local_date(definition.start_at, zone)
+    if day is not None and day < first:
+        raise DoorError(f"the contract has no period on {day}; it starts on {first}")
+    if definition.end_at is not None and moment >= definition.end_at:
+        raise DoorError(f"the contract has no period on {day}; it ends on {local_date(definition.end_at, zone)}")
+    found = period_containing(definition.start_at, zone, moment, cadence=definition.cadence, anchor=definition.anchor)
+    return Period(found.start, min(found.end, definition.end_at or found.end))
 
 
 def _cards(definition: ContractDefinition, files: Sequence[Path] | None) -> Sequence[RateCard]:
@@ -122,32 +138,68 @@ def _cards(definition: ContractDefinition, files: Sequence[Path] | None) -> Sequ
         return load_cards(connection)
 
 
-def _said(text: str) -> SaidUsage:
-    match = _SAID.fullmatch(text)
-    if match is None or not _NUMBER.fullmatch(match["quantities"]):
-        raise DoorError(
-            f"--usage {text!r} cannot be read; write METRIC=QUANTITY, such as tokens=1250000, "
-            "or METRIC[KEY=VALUE]=QUANTITY, such as 'tokens[model=large]=1250000'"
+# --- usage that is said -------------------------------------------------------------------------------------------
+
+Place = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric, and group values."""
+
+
+def _said(
+    usage: Iterable[str], values: Iterable[str], events: Iterable[str], amount: Iterable[str]
+) -> Iterator[SaidUsage]:
+    """Put together what the options say of each metric and its groups."""
+    quantities, listed = _numbers("--usage", usage), _numbers("--values", values, many=True)
+    counts, amounts = _numbers("--events", events), _numbers("--amount", amount)
+    for place in dict.fromkeys((*quantities, *listed, *counts, *amounts)):
+        name = _named(place)
+        if place in quantities and place in listed:
+            raise DoorError(f"{name} is given by --usage and by --values; give one, the values say the quantity")
+        if place in listed and place in counts:
+            raise DoorError(f"{name} is given by --values and by --events; leave --events away, each value is one")
+        if place not in quantities and place not in listed:
+            raise DoorError(f"{name} has no quantity; give it by --usage as well")
+        whole = listed.get(place)
+        number = counts.get(place)
+        if number is not None and (len(number) > 1 or number[0] != int(number[0])):
+            raise DoorError(f"{name} is given no number of events; give --events one whole number")
+        yield SaidUsage(
+            metric_id=place[0],
+            quantity=total(quantities[place] if whole is None else whole),
+            groups=place[1],
+            events=int(number[0]) if number is not None else None if whole is None else len(whole),
+            amount=total(amounts[place]) if place in amounts else None,
+            values=None if whole is None else tuple(whole),
         )
-    pairs = [pair.partition("=") for pair in (match["groups"] or "").split(",") if pair]
-    if any(not equals or not value for _, equals, value in pairs):
-        raise DoorError(f"--usage {text!r} names a group without a value; write [KEY=VALUE,KEY=VALUE]")
-    groups = tuple(sorted((key.strip(), value.strip()) for key, _, value in pairs))
-    return SaidUsage(match["metric"].strip(), Decimal(match["quantities"]), groups)
 
 
-def _each(text: str) -> SaidUsage:
-    metric, equals, listed = text.partition("=")
-    numbers = listed.split(",")
-    if not equals or not all(_NUMBER.fullmatch(number) for number in numbers):
-        raise DoorError(f"--values {text!r} cannot be read; write METRIC=VALUE,VALUE, such as payments=10,80,10000")
-    each = tuple(Decimal(number) for number in numbers)
-    return SaidUsage(metric.strip(), total(each), events=len(each), values=each)
+def _numbers(option: str, texts: Iterable[str], *, many: bool = False) -> dict[Place, list[Decimal]]:
+    """Read what one option says; several for the same metric and groups are kept together."""
+    found: dict[Place, list[Decimal]] = {}
+    for text in texts:
+        match = SAID.fullmatch(text)
+        numbers = [] if match is None else match["said"].split(",") if many else [match["said"]]
+        if match is None or not all(NUMBER.fullmatch(number) for number in numbers):
+            form = "VALUE,VALUE" if many else "NUMBER"
+            raise DoorError(
+                f"{option} {text!r} cannot be read; write METRIC={form}, or 'METRIC[KEY=VALUE,KEY=VALUE]={form}', "
+                "each number above or at zero, with a point and without other signs"
+            )
+        place = (match["metric"].strip(), _groups(option, text, match["groups"] or ""))
+        found.setdefault(place, []).extend(Decimal(number) for number in numbers)
+    return found
 
 
-def _refuse_unknown(terms: Sequence[Terms], said: Sequence[SaidUsage]) -> None:
-    known = sorted({p.metric_id for version in terms for p in version.prices if p.metric_id is not None})
-    for one in said:
-        if one.metric_id not in known:
-            listed = f"use one of {', '.join(known)}" if known else "its products count none"
-            raise DoorError(f"metric {one.metric_id!r} is not priced by this contract; {listed}")
+def _groups(option: str, text: str, written: str) -> tuple[tuple[str, str], ...]:
+    pairs = [pair.partition("=") for pair in written.split(",") if pair.strip()]
+    groups = [(key.strip(), value.strip()) for key, _, value in pairs]
+    if not all(key and value for key, value in groups):
+        raise DoorError(f"{option} {text!r} names a group without a value; write [KEY=VALUE,KEY=VALUE]")
+    if len({key for key, _ in groups}) < len(groups):
+        raise DoorError(f"{option} {text!r} names a group twice; give each key one value")
+    return tuple(sorted(groups))
+
+
+def _named(place: Place) -> str:
+    metric_id, groups = place
+    told = ",".join(f"{key}={value}" for key, value in groups)
+    return f"usage of {metric_id}[{told}]" if told else f"usage of {metric_id}"
