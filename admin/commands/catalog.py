@@ -51,10 +51,9 @@ def apply(
     if not as_json:
         _show(planned)
     is_changed = any(change.action != "nothing" for change in planned)
-    if plan or not is_changed:
-        say("" if plan else "nothing is to change")
+    if plan:
         return
-    if not (yes or as_json):
+    if is_changed and not (yes or as_json):
         typer.confirm("Apply this?", abort=True)
     with books() as connection:
         applied = apply_catalog(connection, found, by=by, effective_from=moment, reason=reason)
@@ -62,7 +61,8 @@ def apply(
     if as_json:
         say_json(applied)
     else:
-        say(f"applied: {sum(change.action != 'nothing' for change in applied)} of {len(applied)} changed")
+        changed = sum(change.action != "nothing" for change in applied)
+        say(f"{changed} of {len(applied)} changed" if changed else "nothing was to change")
 
 
 @application.command(epilog="Example: meterbook catalog export catalog")
