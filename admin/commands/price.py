@@ -72,7 +72,7 @@ def explain(subject: Subject, *, period: OfPeriod = None, product: OfProduct = N
         )  # fmt: skip
         return
     for billed in invoices:
-        say(f"invoice {billed.invoice_id}, {billed.state}, {_days(billed.period, contract)}")
+        say(f"invoice {billed.invoice_id}, {billed.state.replace('_', ' ')}, {_days(billed.period, contract)}")
         _say_all(_invoice_lines(billed, contract), "no line bills it")
     for one in rated:
         say(f"contract {contract.contract_id}, {_days(one.period, contract)}, to date")
