@@ -78,7 +78,7 @@ def series_of(frame: Frame, usage: Usage) -> tuple[Series, ...]:
     found: list[Series] = []
     for product_id, agreements in agreements_by_product(frame.terms, in_force).items():
         earlier: dict[tuple[str, tuple[str, ...]], Mapping[Groups, Sequence[Reading]]] = {}
-        for (metric_id, groups), additions in _additions(usage, agreements).items():
+        for (metric_id, groups), additions in sorted(_additions(usage, agreements).items(), key=lambda item: item[0]):
             product = additions[0].agreement.product
             place = (metric_id, group_keys(product))
             if place not in earlier:
@@ -117,7 +117,7 @@ def _counts(
     charged_before = NOTHING
     for start, in_window in windows.items():
         product = in_window[0].agreement.product
-        opening = before if product.tier_period == "contract" else NOTHING
+        opening = before if tier_period_of(product) == "contract" else NOTHING
         granted = allotment.granted(product)
         if opening != NOTHING:
             charged_before = replace(opening, quantity=billable(opening.quantity, product, granted))
