@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
 from typing import Literal
 
 from pricing.money import EXACT, WIDE, ZERO, Currency, round_to_currency, total
@@ -35,7 +36,8 @@ class Applied:
 def apply_coupon(coupon: Coupon, lines: Sequence[Decimal], currency: Currency) -> Applied | None:
     """Apply a coupon to the lines of a document (each >= 0); None where it is of another currency.
 
-    The discount never exceeds the document, and is spread over the lines in proportion by largest remainder.
+    The discount never exceeds the document, and is spread over the lines in proportion by largest remainder. What Lago
+    keeps instead, the exact share of each line, is `exact_shares`.
     """
     if coupon.currency is not None and coupon.currency != currency.code:
         return None
@@ -46,6 +48,12 @@ def apply_coupon(coupon: Coupon, lines: Sequence[Decimal], currency: Currency) -
     else:
         discount = min(coupon.value, whole)
     return Applied(discount, spread(discount, lines, currency.exponent), _left(coupon, discount))
+
+
+def exact_shares(discount: Decimal, lines: Sequence[Decimal]) -> tuple[Fraction, ...]:
+    """Return the exact share of each line in a discount, in proportion; zero where the lines come to nothing."""
+    whole = total(lines)
+    return tuple(Fraction(discount) * Fraction(line) / Fraction(whole) if whole else Fraction(0) for line in lines)
 
 
 def discount_of(coupons: Sequence[Coupon], subtotal: Decimal, currency: Currency) -> Decimal:
@@ -61,19 +69,24 @@ def discount_of(coupons: Sequence[Coupon], subtotal: Decimal, currency: Currency
 
 
 def spread_to_last(discount: Decimal, lines: Sequence[Decimal], currency: Currency) -> tuple[Decimal, ...]:
-    """Spread a discount over lines in proportion, each share cut, the last line taking the rest (Meteroid's).
+    """Spread a discount over lines (each >= 0) in proportion, each share cut, the last line taking the rest.
 
-    A discount above the sum of the lines takes all of them.
+    Meteroid's rule. A discount above the sum of the lines takes all of them; a rest above what the last line comes to
+    goes on to the line before it, so that none falls below zero.
     """
     whole = total(lines)
     capped = min(discount, whole)
     step = Decimal(1).scaleb(-currency.exponent)
     shares: list[Decimal] = []
-    for line in lines[:-1]:
+    for line in lines:
         exact = WIDE.divide(EXACT.multiply(capped, line), whole) if whole else ZERO
         shares.append(exact.quantize(step, rounding=ROUND_FLOOR, context=WIDE))
     rest = EXACT.subtract(capped, total(shares))
-    return (*shares, rest) if lines else ()
+    for n in reversed(range(len(lines))):
+        taken = min(rest, EXACT.subtract(lines[n], shares[n]))
+        shares[n] = EXACT.add(shares[n], taken)
+        rest = EXACT.subtract(rest, taken)
+    return tuple(shares)
 
 
 def _left(coupon: Coupon, discount: Decimal) -> Coupon | None:

@@ -51,12 +51,18 @@ def differences(booked: Sequence[BookedLine], rated: Sequence[BookedLine]) -> tu
     """Return the lines that turn what is booked into what was rated.
 
     Lines of one kind, tier and unit amount are the same line, of which the difference is billed. A booked line whose
-    unit amount is gone is reversed whole, as a correction, after the others.
+    unit amount is gone is reversed whole, as a correction, which stands where that line stood, after what takes its
+    place. Lines that move no money are left out.
     """
     before, after = _by_place(booked), _by_place(rated)
-    changed = [_difference(after[place], before[place]) if place in before else after[place] for place in after]
-    reversed_lines = [replace(_negated(before[place]), is_correction=True) for place in before if place not in after]
-    return tuple(line for line in (*changed, *reversed_lines) if _says_something(line))
+    found: list[tuple[int, BookedLine]] = []
+    for position, (place, line) in enumerate(after.items()):
+        found.append((position, _difference(line, before[place]) if place in before else line))
+    for position, (place, line) in enumerate(before.items()):
+        if place not in after:
+            found.append((position, replace(_negated(line), is_correction=True)))
+    found.sort(key=lambda placed: (placed[0], placed[1].is_correction))
+    return tuple(line for _, line in found if _moves_money(line))
 
 
 def bounded(
@@ -70,8 +76,8 @@ def bounded(
 ) -> tuple[BookedLine, ...]:
     """Discount lines by a percentage, then hold the period's sum within its bounds, `billed_before` included.
 
-    What lies above the maximum is a discount of the lines that pass it, in order; what is missing to the minimum is a
-    line of its own. Give the minimum with the last invoice of the period only.
+    What lies above the maximum is a discount of the lines that pass it, in order, each at most as much as it comes to;
+    what is missing to the minimum is a line of its own. Give the minimum with the last invoice of the period only.
     """
     found: list[BookedLine] = []
     reached = billed_before
@@ -80,8 +86,9 @@ def bounded(
         if percent_off is not None:
             off = round_to_currency(EXACT.multiply(line.amount, EXACT.scaleb(percent_off, -2)), currency)
         if maximum is not None:
-            beyond = EXACT.subtract(EXACT.add(reached, EXACT.subtract(line.amount, off)), maximum)
-            off = EXACT.add(off, max(beyond, ZERO))
+            rest = EXACT.subtract(line.amount, off)
+            beyond = EXACT.subtract(EXACT.add(reached, rest), maximum)
+            off = EXACT.add(off, min(max(beyond, ZERO), rest))
         found.append(replace(line, discount=off))
         reached = EXACT.add(EXACT.add(reached, line.amount), EXACT.minus(off))
     if minimum is not None and reached < minimum:
@@ -118,6 +125,8 @@ def _lines_of(price: CellPrice, step: Step, currency: Currency) -> Iterator[Book
             )
         return
     amount = round_to_currency(step.amount, currency)
+    if not step.quantity and not amount:
+        return  # a package that earlier usage has begun
     if isinstance(price, Dynamic | Percentage) or step.unit_price is None:
         yield BookedLine("usage", _plain(amount), Decimal(1), amount, step.tier)
     else:
@@ -165,5 +174,5 @@ def _negated(line: BookedLine) -> BookedLine:
     )
 
 
-def _says_something(line: BookedLine) -> bool:
-    return any((line.quantity, line.amount, line.discount, line.commitment_charge, line.credits_applied))
+def _moves_money(line: BookedLine) -> bool:
+    return any((line.amount, line.discount, line.commitment_charge, line.credits_applied))

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
 from pricing.money import EXACT, WIDE, Currency, round_to_currency, total
-from pricing.proration import prorated
+from pricing.proration import RoundingMode, prorated, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,20 @@ def due_after_credit(subtotal: Decimal, tax_percent: Decimal, credit: Taxed, cur
     return max(owed, round_to_currency(Decimal(0), currency))
 
 
-def subtotal_of(amounts: Sequence[Decimal], currency: Currency) -> Decimal:
-    """Round each line once and add what is shown, so that the document adds up on paper."""
-    return total([round_to_currency(amount, currency) for amount in amounts])
+def subtotal_of(
+    amounts: Sequence[Decimal],
+    currency: Currency,
+    *,
+    rounding: RoundingMode = "half_up",
+    per: Literal["line", "document"] = "line",
+) -> Decimal:
+    """Round each line once and add what is shown, so that the document adds up on paper.
+
+    Per `document` the exact sum is rounded instead, which the lines as they are shown may not come to.
+    """
+    if per == "document":
+        return rounded(total(amounts), currency.exponent, rounding)
+    return total([rounded(amount, currency.exponent, rounding) for amount in amounts])
 
 
 @dataclass(frozen=True, slots=True)

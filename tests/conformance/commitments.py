@@ -21,6 +21,7 @@ from tests.conformance.read import CADENCES, decimal, decimal_or_none, moment
 MINOR = Currency("minor", 0)
 """Amounts that are given in minor units are whole numbers."""
 BUCKET = re.compile(r"bucket_(\d\d)_(\d\d)")
+MIDNIGHT = 24
 Answer = Mapping[str, Any]
 
 
@@ -50,9 +51,10 @@ def _windows(case: Case) -> Answer:
     terms = case.pricing
     default = terms["default"]
     hours = tuple(
-        HoursOfDay(int(match[1]), int(match[2]), decimal(rule["unit_amount"]), **_rule(rule))
+        HoursOfDay(start, end, decimal(rule.get("unit_amount", default["unit_amount"])), **_rule(rule))
         for name, rule in terms.items()
         if (match := BUCKET.fullmatch(name))
+        for start, end in _hours(int(match[1]), int(match[2]))
     )
     commitment = WindowedCommitment(terms["window"], hours=hours, **_rule(default))
     price = PerUnit(decimal(default["unit_amount"]))
@@ -68,11 +70,17 @@ def _windows(case: Case) -> Answer:
     }
 
 
+def _hours(start: int, end: int) -> tuple[tuple[int, int], ...]:
+    """Part hours that reach beyond midnight."""
+    return ((start, end),) if start < end else ((start, MIDNIGHT), (0, end))
+
+
 def _rule(given: Mapping[str, Any]) -> dict[str, Any]:
+    factor = decimal_or_none(given.get("overage_factor"))
     return {
         "amount": decimal_or_none(given.get("commitment_amount")),
         "quantity": decimal_or_none(given.get("commitment_quantity")),
-        "overage_factor": decimal_or_none(given.get("overage_factor")) or Decimal(1),
+        "overage_factor": Decimal(1) if factor is None else factor,
         "true_up": bool(given.get("true_up")),
     }
 

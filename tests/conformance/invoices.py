@@ -4,19 +4,20 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
-from pricing.coupons import Coupon, apply_coupon, discount_of, spread_to_last
+from pricing.coupons import Coupon, apply_coupon, discount_of, exact_shares, spread_to_last
 from pricing.differences import billed_lines, differences
 from pricing.documents import credit_of_unused, due_after_credit, paid_from_wallet, share_of_days, subtotal_of, taxed
 from pricing.measures import NOTHING, Measure
 from pricing.models import Standing, price_steps
 from pricing.money import EXACT, Currency, round_to_currency, total
 from pricing.progressive import PrefixInvoice, invoices_at_thresholds
-from pricing.proration import prorated
+from pricing.proration import RoundingMode, prorated, rounded
 from tests.conformance import aggregation
 from tests.conformance.case import Case, Unsupported
 from tests.conformance.prices import price_of
+from tests.conformance.proration import ROUNDING
 from tests.conformance.read import decimal, decimal_or_none, moment
 
 MINOR = Currency("minor", 0)
@@ -43,16 +44,23 @@ def answer(case: Case) -> Answer:
 
 
 def _rounding(case: Case) -> Answer:
-    """The case names how many decimals a currency has; lines are rounded half up."""
-    rounding, given = case.pricing["rounding"], case.input
-    if rounding.get("mode", "half_up") != "half_up":
-        raise Unsupported("an invoice line is rounded half up, as every line of every invoice")
-    currency = Currency(case.pricing["currency"], int(rounding["scale"]))
+    """The case names how many decimals a currency has, how they are rounded, and whether each line or the sum is."""
+    rule, given = case.pricing["rounding"], case.input
+    mode = _rounding_mode(rule.get("mode", "half_up"))
+    currency = Currency(case.pricing["currency"], int(rule["scale"]))
     if "amount" in given:
-        return {"amount": round_to_currency(decimal(given["amount"]), currency)}
+        return {"amount": rounded(decimal(given["amount"]), currency.exponent, mode)}
     amounts = [decimal(amount) for amount in given["line_amounts"]]
-    shown = [round_to_currency(amount, currency) for amount in amounts]
-    return {"subtotal": subtotal_of(amounts, currency), "lines": shown, "line_amounts": shown}
+    shown = [rounded(amount, currency.exponent, mode) for amount in amounts]
+    per: Literal["line", "document"] = "line" if rule.get("per", "line") == "line" else "document"
+    subtotal = subtotal_of(amounts, currency, rounding=mode, per=per)
+    return {"subtotal": subtotal, "total": subtotal, "lines": shown, "line_amounts": shown}
+
+
+def _rounding_mode(name: str) -> RoundingMode:
+    if name not in ROUNDING:
+        raise Unsupported(f"no rounding is called {name!r}")
+    return ROUNDING[name]
 
 
 def _already_invoiced(case: Case) -> Answer:
@@ -85,7 +93,7 @@ def _discounts(case: Case) -> Answer:
     left = applied.left
     return {
         "discount_minor": applied.discount,
-        "line_discounts_minor": applied.line_discounts,
+        "line_discounts_minor": exact_shares(applied.discount, lines),
         "coupon_remaining_minor": Decimal(0) if left is None else left.value,
         "coupon_active": left is not None,
         "remaining_periods": 0 if left is None else left.remaining_periods,

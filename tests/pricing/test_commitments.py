@@ -2,8 +2,11 @@
 
 from decimal import Decimal
 
-from pricing.commitments import true_up, window_charge, window_steps
-from pricing.money import currency, total
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.commitments import shortfall, true_up, window_charge, window_steps
+from pricing.money import Currency, currency, total
 from pricing.prices import PerUnit
 from pricing.terms import HoursOfDay, WindowedCommitment
 
@@ -42,3 +45,27 @@ def test_a_true_up_is_what_is_missing_after_rounding() -> None:
     assert true_up(D(1000), D(750), currency("USD")) == 250
     assert true_up(D(10000), D("8500.5"), currency("JPY")) == 1499  # half a yen rounds up
     assert true_up(D(10), D(11), currency("USD")) == 0
+
+
+def test_a_minimum_is_short_by_what_rounded_amounts_leave_and_by_nothing_once_it_is_reached() -> None:
+    # Lago: 2 of 29 days of 1,000,000 are 68,966, of a fee of 10,000 they are 690; usage came to 3,000.
+    minor = Currency("minor", 0)
+    assert shortfall(D("68965.517"), [D("689.655"), D(1000), D(1000), D(1000)], minor) == 65276
+    assert shortfall(D(1000), [D(1500)], minor) is None
+    assert shortfall(D(1000), [D(1000)], minor) is None
+
+
+@given(st.integers(0, 23), st.integers(0, 1000).map(Decimal), st.sampled_from([HOURLY, NIGHTLY]))
+def test_a_window_costs_its_usage_and_more_only_above_or_below_its_commitment(
+    hour: int, quantity: Decimal, commitment: WindowedCommitment
+) -> None:
+    charge = window_charge(ONE, commitment, hour, quantity)
+    without = window_charge(ONE, WindowedCommitment("hour", hours=_uncommitted(commitment)), hour, quantity)
+    assert charge.amount >= without.amount == without.utilized
+    assert charge.utilized <= without.utilized
+    assert not (charge.overage and charge.true_up)
+    assert total([step.amount for step in window_steps(ONE, commitment, [(hour, quantity)], "call")]) == charge.amount
+
+
+def _uncommitted(commitment: WindowedCommitment) -> tuple[HoursOfDay, ...]:
+    return tuple(HoursOfDay(hours.start, hours.end, hours.unit_price) for hours in commitment.hours)

@@ -1,11 +1,12 @@
 """Coupons on documents, by worked examples of Lago and Meteroid."""
 
 from decimal import Decimal
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.coupons import Coupon, apply_coupon, discount_of, spread_to_last
+from pricing.coupons import Coupon, apply_coupon, discount_of, exact_shares, spread_to_last
 from pricing.money import Currency, total
 
 D = Decimal
@@ -52,6 +53,19 @@ def test_percentages_come_before_fixed_amounts_and_nothing_goes_below_zero() -> 
 def test_the_last_line_takes_the_rest() -> None:
     assert spread_to_last(D(100), [D(333), D(333), D(334)], MINOR) == (D(33), D(33), D(34))
     assert spread_to_last(D(4000), [D(1000), D(2000)], MINOR) == (D(1000), D(2000))
+    assert spread_to_last(D(2), [D(1), D(1), D(1), D(0)], MINOR) == (D(0), D(1), D(1), D(0))  # as far as there is room
+
+
+def test_exact_shares_keep_what_no_minor_unit_shows() -> None:
+    assert exact_shares(D(10), [D(100), D(200)]) == (Fraction(10, 3), Fraction(20, 3))
+    assert exact_shares(D(0), [D(0), D(0)]) == (Fraction(0), Fraction(0))
+
+
+@given(LINES, st.integers(0, 10**8).map(Decimal))
+def test_a_discount_spread_to_the_last_line_adds_up_and_never_exceeds_one(lines: list[Decimal], off: Decimal) -> None:
+    shares = spread_to_last(off, lines, MINOR)
+    assert total(shares) == min(off, total(lines)) == sum(exact_shares(min(off, total(lines)), lines))
+    assert all(0 <= share <= line for share, line in zip(shares, lines, strict=True))
 
 
 @given(LINES, st.integers(0, 10**8).map(Decimal), st.sampled_from(["fixed", "percentage"]))

@@ -40,3 +40,10 @@ def test_a_wallet_pays_as_far_as_it_reaches_and_only_what_it_serves() -> None:
     assert (paid.used, paid.due, paid.balance) == (D("17.72"), D(0), D("21.28"))
     assert paid_from_wallet(D(50), D(39)).due == 11
     assert paid_from_wallet(D(50), D(39), serves=False).used == 0
+
+
+def test_a_document_that_is_rounded_as_a_whole_may_not_be_the_sum_of_its_lines() -> None:
+    lines = [D("100.4"), D("200.4"), D("300.4")]  # 600 as shown, 601.2 exactly
+    assert subtotal_of(lines, currency("JPY")) == 600
+    assert subtotal_of(lines, currency("JPY"), per="document") == 601
+    assert subtotal_of(lines, currency("JPY"), rounding="up") == 603

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.differences import BookedLine, differences, with_credits
+from pricing.differences import BookedLine, bounded, differences, with_credits
 from pricing.errors import PricingError
 from pricing.money import Currency, total
 from pricing.prices import CellPrice, Dynamic, Graduated, Package, PerUnit, Tier, Volume
@@ -66,6 +66,42 @@ def test_a_price_that_is_gone_is_reversed_whole_after_what_takes_its_place() -> 
     assert differences([old], [replace(old, quantity=D(12), amount=D(120), discount=D(20))]) == (
         replace(old, quantity=D(-3), amount=D(-30), discount=D(-30)),
     )
+
+
+def test_a_reversal_stands_where_its_line_stood_and_the_minimum_after_it() -> None:
+    # 15 at 10 come to 150; the 16th unit makes all 16 cost 5, which is 80, and the period must come to 100.
+    split = SplitPrice(Volume((Tier(D(15), D(10)), Tier(None, D(5)))), CENTS, minimum=D(100))
+    booked = rated_lines(split, D(15), is_last=False)
+    final = rebilled_lines(split, D(16), booked, is_last=True)
+    assert [(line.kind, line.total) for line in final] == [
+        ("tier_usage", D(80)),
+        ("tier_usage", D(-150)),
+        ("minimum_commitment", D(20)),
+    ]
+
+
+def test_units_that_cost_nothing_are_not_billed_again() -> None:
+    split = SplitPrice(Graduated((Tier(D(5), D(0), D(100)), Tier(None, D(1)))), CENTS)
+    booked = rated_lines(split, D(2), is_last=False)
+    assert rebilled_lines(split, D(4), booked, is_last=False) == ()
+
+
+def test_a_package_that_is_begun_already_makes_no_line() -> None:
+    split = SplitPrice(Package(D(10), D(15)), CENTS)
+    assert split_lines(split, D(3), part="middle", before=D(5), billed_before=D(15)) == ()
+
+
+def test_a_line_above_a_maximum_that_is_passed_already_is_free_and_gives_nothing_back() -> None:
+    [line] = bounded([BookedLine("usage", D(10), D(1), D(10))], billed_before=D(120), maximum=D(100), currency=CENTS)
+    assert (line.discount, line.total) == (D(10), D(0))
+
+
+def test_a_percentage_comes_off_before_the_bounds() -> None:
+    lines = [BookedLine("usage", D(10), D(20), D(200))]
+    [capped] = bounded(lines, billed_before=D(0), maximum=D(150), percent_off=D(10), currency=CENTS)
+    assert (capped.discount, capped.total) == (D(50), D(150))  # 20 by the percentage, 30 by the maximum
+    _, missing = bounded(lines, billed_before=D(0), minimum=D(200), percent_off=D(10), currency=CENTS)
+    assert missing.commitment_charge == 20  # 180 are below the minimum
 
 
 def test_converting_each_line_alone_rounds_more_often_than_converting_what_is_cumulative() -> None:
