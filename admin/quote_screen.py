@@ -39,7 +39,8 @@ def _table(quote: Quote) -> Table:
         table.add_section()
         row("subtotal", "", amount_text(quote.subtotal, places))
         for change in quote.changes:
-            row(f"{change.name} ({change.kind})", "", amount_text(change.amount, places))
+            name = f"{change.name}, credit" if change.kind == "credit" else change.name
+            row(name, "", amount_text(change.amount, places))
     table.add_section()
     row("total", "", amount_text(quote.total, places), "bold")
     return table

@@ -8,7 +8,7 @@ from pricing.money import EXACT, ZERO, Currency, round_to_currency, total
 from pricing.prices import PerUnit
 from pricing.rated import Step
 from pricing.terms import HoursOfDay, WindowedCommitment
-from pricing.wording import counted, price_text
+from pricing.wording import amount_text, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def window_steps(
     """Return the steps by which windows, each with its local hour and quantity, come to their amount together."""
     found = [window_charge(price, commitment, hour, quantity, true_up=true_up) for hour, quantity in windows]
     used = total([quantity for _, quantity in windows])
-    return tuple(_steps(found, f"{counted(used, unit)} in {len(windows)} windows of a {commitment.window}"))
+    return tuple(_steps(found, f"{counted(used, unit)} in {counted(Decimal(len(windows)), commitment.window)}"))
 
 
 def _steps(found: Sequence[WindowCharge], usage: str) -> Iterator[Step]:
@@ -67,11 +67,11 @@ def _steps(found: Sequence[WindowCharge], usage: str) -> Iterator[Step]:
     overage = total([charge.overage for charge in found])
     missing = total([charge.true_up for charge in found])
     if utilized or overage:
-        yield Step(f"{usage}, within the commitment at {price_text(utilized)}", ZERO, None, utilized, utilized)
+        yield Step(f"{usage}: {amount_text(utilized)} within the commitment", ZERO, None, utilized, utilized)
     if overage:
-        yield Step(f"above the commitment at {price_text(overage)}", ZERO, None, overage, overage)
+        yield Step(f"{amount_text(overage)} above the commitment", ZERO, None, overage, overage)
     if missing:
-        yield Step(f"up to the commitment at {price_text(missing)}", ZERO, None, missing, missing)
+        yield Step(f"{amount_text(missing)} missing to the commitment", ZERO, None, missing, missing)
 
 
 def true_up(committed: Decimal, used: Decimal, currency: Currency) -> Decimal:

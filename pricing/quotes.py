@@ -17,6 +17,8 @@ from pricing.rating import rate_period, slice_cuts
 from pricing.terms import Lot, ProductPrice, Reading, Terms
 
 ChangeKind = Literal["discount", "minimum", "maximum", "credit"]
+ORDER: Sequence[ChangeKind] = ("discount", "maximum", "minimum", "credit")
+"""In which order they count."""
 CHARGED = ("usage", "fee", "fee_in_arrears", "commit")
 """The kinds of lines that a subtotal adds up; the others change it."""
 
@@ -168,7 +170,7 @@ def _changes(rated: RatedPeriod, lot_names: dict[str, str]) -> Iterator[Change]:
             case _:
                 continue
         found[place] = EXACT.add(found.get(place, ZERO), line.amount)
-    ordered = sorted(found.items(), key=lambda item: item[0][0] == "credit")
+    ordered = sorted(found.items(), key=lambda item: ORDER.index(item[0][0]))
     return (Change(kind, name, amount) for (kind, name), amount in ordered)
 
 

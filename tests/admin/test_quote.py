@@ -110,8 +110,8 @@ def test_the_table_shows_what_the_json_says_and_the_explanation_follows(
         ["Base", "10.00"],
         ["Prepaid", "2.00"],
         ["subtotal", "52.04"],
-        ["Launch discount (discount)", "-0.60"],
-        ["Prepaid (credit)", "-2.00"],
+        ["Launch discount", "-0.60"],
+        ["Prepaid, credit", "-2.00"],
         ["total", "49.44"],
     ]
     assert len({len(line) for line in shown[1:17] if re.search(r" {2}-?[0-9.]+$", line)}) == 1  # right-aligned

@@ -302,7 +302,7 @@ def test_a_windowed_commitment_says_what_it_adds() -> None:
     product = ProductPrice("p", "Product", PerUnit(D(1)), "m", "call", commitment=commitment)
     [charge] = rated((product,), (("m", "30"),)).charges
     # the first of 30 days: 10.00 within, 20.00 above at 1.5 times
-    assert [(step.amount, amount_text(step.amount, 0) in step.text) for step in charge.steps if step.amount] == [
+    assert [(step.amount, amount_text(step.amount) in step.text) for step in charge.steps if step.amount] == [
         (D(10), True),
         (D(30), True),
     ]
