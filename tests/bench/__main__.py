@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--only intake,accrual,delay,close] [--quick] [--json FILE] [--usage FILE]`.
+"""`python -m tests.bench [--only rating,intake,accrual,delay,close] [--quick] [--json FILE] [--usage FILE]`.
 
 Measures on servers of its own, shows a table, and leaves nothing behind. No speed fails it; a wrong count does.
 """
@@ -22,11 +22,11 @@ from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import InterruptedBySignal
 from ledger.database import create_engine
-from tests.bench import accrual, close, delay, intake
+from tests.bench import accrual, close, delay, intake, rating
 from tests.bench.figure import CountError, Figure, Spread, Tell
 from tests.bench.machine import Machine, describe
 
-FIGURES = ("intake", "accrual", "delay", "close")
+FIGURES = ("rating", "intake", "accrual", "delay", "close")
 DURABLE = ("delay", "close")
 """Measured after the others, because Temporal and the worker take time from whatever runs beside them."""
 
@@ -66,6 +66,8 @@ def _measure(
     figures: list[Figure] = []
     with running_stack(home, parts=("postgres",), environment={}, report=tell, remove_home=True) as stack:
         machine = _describe(stack, load)
+        if "rating" in arguments.only:
+            figures += rating.measure(tell, quick=arguments.quick)
         if "intake" in arguments.only:
             figures += intake.measure(stack, tell, quick=arguments.quick, usage=arguments.usage)
         if "accrual" in arguments.only:
