@@ -1,37 +1,16 @@
 """`meterbook quote`: what a contract would charge, for usage that is only said."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from admin.commands.options import AsJson, InputFile, parse_day
-from admin.connections import books
-from admin.errors import DoorError
-from admin.input_files import taken
-from admin.quote_screen import show_quote
-from admin.screen import say_json
-from ledger.definitions import ContractDefinition
-from ledger.files.cards import parse_rate_card
-from ledger.files.contracts import parse_contract
-from ledger.rate_cards import load_cards
-from pricing.calendar import Period, local_date, local_midnight, period_containing
-from pricing.cards import RateCard
-from pricing.errors import PricingError
-from pricing.explanation import explained_period
-from pricing.money import total
-from pricing.quotes import Quote, SaidUsage, quote_period
-from pricing.resolution import resolved
 
 EXAMPLE = "Example: meterbook quote contract.yaml --usage 'tokens\\[model=large]=1250000' --usage requests=310"
 """The backslash keeps the bracket from being read as markup."""
 
-SAID = re.compile(r"(?P<metric>[^\[\]=]+)(\[(?P<groups>[^\[\]]*)\])?=(?P<said>[^=]*)")
-NUMBER = re.compile(r"[0-9]{1,30}(\.[0-9]{1,24})?")
 
 Usage = Annotated[
     list[str] | None,
@@ -81,125 +60,8 @@ def quote(
 
     Each option of usage may be given again, for other metrics and groups.
     """
-    definition = taken(file, lambda text: parse_contract(text, start=start))
-    said = [*_said(usage or (), values or (), events or (), amount or ())]
-    try:
-        quoted = quote_period(
-            resolved([definition.terms], _cards(definition, card)),
-            said,
-            _period(definition, period),
-            time_zone=definition.time_zone,
-            contract_start=definition.start_at,
-            contract_end=definition.end_at,
-            cadence=definition.cadence,
-            anchor=definition.anchor,
-        )
-    except PricingError as error:
-        raise DoorError(f"{file} cannot be quoted: {error}") from error
-    if as_json:
-        say_json(_answer(definition, quoted))
-        return
-    show_quote(quoted, definition.contract_id, definition.time_zone)
+    from admin import quoting  # noqa: PLC0415 - it brings pydantic and SQLAlchemy along
 
-
-def _answer(definition: ContractDefinition, quote: Quote) -> dict[str, object]:
-    return {
-        "contract_id": definition.contract_id,
-        "period": quote.period,
-        "currency": quote.currency.code,
-        "lines": quote.lines,
-        "subtotal": quote.subtotal,
-        "changes": quote.changes,
-        "total": quote.total,
-        "charges": quote.rated.charges,
-        "explanation": explained_period(quote.rated, time_zone=definition.time_zone),
-    }
-
-
-def _period(definition: ContractDefinition, day: date | None) -> Period:
-    """Return the contract's first billing period, or the one of a day."""
-    zone = definition.time_zone
-    moment = definition.start_at if day is None else max(local_midnight(day, zone), definition.start_at)
-    first = local_date(definition.start_at, zone)
-    if day is not None and day < first:
-        raise DoorError(f"the contract has no period on {day}; it starts on {first}")
-    if definition.end_at is not None and moment >= definition.end_at:
-        raise DoorError(f"the contract has no period on {day}; it ends on {local_date(definition.end_at, zone)}")
-    found = period_containing(definition.start_at, zone, moment, cadence=definition.cadence, anchor=definition.anchor)
-    return Period(found.start, min(found.end, definition.end_at or found.end))
-
-
-def _cards(definition: ContractDefinition, files: Sequence[Path] | None) -> Sequence[RateCard]:
-    if files:
-        return [taken(file, parse_rate_card) for file in files]
-    if definition.terms.card is None:
-        return ()
-    with books() as connection:
-        return load_cards(connection)
-
-
-# --- usage that is said -------------------------------------------------------------------------------------------
-
-Place = tuple[str, tuple[tuple[str, str], ...]]
-"""A metric, and group values."""
-
-
-def _said(
-    usage: Iterable[str], values: Iterable[str], events: Iterable[str], amount: Iterable[str]
-) -> Iterator[SaidUsage]:
-    """Put together what the options say of each metric and its groups."""
-    quantities, listed = _numbers("--usage", usage), _numbers("--values", values, many=True)
-    counts, amounts = _numbers("--events", events), _numbers("--amount", amount)
-    for place in dict.fromkeys((*quantities, *listed, *counts, *amounts)):
-        name = _named(place)
-        if place in quantities and place in listed:
-            raise DoorError(f"{name} is given by --usage and by --values; give one, the values say the quantity")
-        if place in listed and place in counts:
-            raise DoorError(f"{name} is given by --values and by --events; leave --events away, each value is one")
-        if place not in quantities and place not in listed:
-            raise DoorError(f"{name} has no quantity; give it by --usage as well")
-        whole = listed.get(place)
-        number = counts.get(place)
-        if number is not None and (len(number) > 1 or number[0] != int(number[0])):
-            raise DoorError(f"{name} is given no number of events; give --events one whole number")
-        yield SaidUsage(
-            metric_id=place[0],
-            quantity=total(quantities[place] if whole is None else whole),
-            groups=place[1],
-            events=int(number[0]) if number is not None else None if whole is None else len(whole),
-            amount=total(amounts[place]) if place in amounts else None,
-            values=None if whole is None else tuple(whole),
-        )
-
-
-def _numbers(option: str, texts: Iterable[str], *, many: bool = False) -> dict[Place, list[Decimal]]:
-    """Read what one option says; several for the same metric and groups are kept together."""
-    found: dict[Place, list[Decimal]] = {}
-    for text in texts:
-        match = SAID.fullmatch(text)
-        numbers = [] if match is None else match["said"].split(",") if many else [match["said"]]
-        if match is None or not all(NUMBER.fullmatch(number) for number in numbers):
-            form = "VALUE,VALUE" if many else "NUMBER"
-            raise DoorError(
-                f"{option} {text!r} cannot be read; write METRIC={form}, or 'METRIC[KEY=VALUE,KEY=VALUE]={form}', "
-                "each number above or at zero, with a point and without other signs"
-            )
-        place = (match["metric"].strip(), _groups(option, text, match["groups"] or ""))
-        found.setdefault(place, []).extend(Decimal(number) for number in numbers)
-    return found
-
-
-def _groups(option: str, text: str, written: str) -> tuple[tuple[str, str], ...]:
-    pairs = [pair.partition("=") for pair in written.split(",") if pair.strip()]
-    groups = [(key.strip(), value.strip()) for key, _, value in pairs]
-    if not all(key and value for key, value in groups):
-        raise DoorError(f"{option} {text!r} names a group without a value; write [KEY=VALUE,KEY=VALUE]")
-    if len({key for key, _ in groups}) < len(groups):
-        raise DoorError(f"{option} {text!r} names a group twice; give each key one value")
-    return tuple(sorted(groups))
-
-
-def _named(place: Place) -> str:
-    metric_id, groups = place
-    told = ",".join(f"{key}={value}" for key, value in groups)
-    return f"usage of {metric_id}[{told}]" if told else f"usage of {metric_id}"
+    said = quoting.said_usage(usage or (), values=values or (), events=events or (), amount=amount or ())
+    quoted = quoting.quote_file(file, said, cards=card or (), start=start, day=period)
+    quoting.show(quoted, as_json=as_json)
