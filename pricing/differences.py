@@ -51,8 +51,9 @@ def differences(booked: Sequence[BookedLine], rated: Sequence[BookedLine]) -> tu
     """Return the lines that turn what is booked into what was rated.
 
     Lines of one kind, tier and unit amount are the same line, of which the difference is billed. A booked line whose
-    unit amount is gone is reversed whole, as a correction, which stands where that line stood, after what takes its
-    place. Lines that move no money are left out.
+    unit amount is gone is reversed whole, as a correction, which stands where that line stood. Of lines that stand at
+    one place, flat fees come before usage, and a correction after what takes its place (OpenMeter's order). Lines that
+    move no money are left out.
     """
     before, after = _by_place(booked), _by_place(rated)
     found: list[tuple[int, BookedLine]] = []
@@ -61,7 +62,7 @@ def differences(booked: Sequence[BookedLine], rated: Sequence[BookedLine]) -> tu
     for position, (place, line) in enumerate(before.items()):
         if place not in after:
             found.append((position, replace(_negated(line), is_correction=True)))
-    found.sort(key=lambda placed: (placed[0], placed[1].is_correction))
+    found.sort(key=lambda placed: (placed[0], placed[1].kind == "tier_usage", placed[1].is_correction))
     return tuple(line for _, line in found if _moves_money(line))
 
 

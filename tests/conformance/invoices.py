@@ -133,17 +133,17 @@ def _progressive(case: Case) -> Answer:
     if terms.get("billing_timing") != "in_arrears":
         fee = Decimal(0)
     *early, final = invoices_at_thresholds(gross, thresholds)
-    told: list[Answer] = [{"kind": "progressive", "total_minor": invoice.amount} for invoice in early]
     last = PrefixInvoice(EXACT.add(final.gross, fee), final.billed_before, is_final=True)
-    told.append(
-        {
-            "kind": kind,
-            "fees_minor": last.gross,
-            "progressive_credit_minor": last.billed_before,
-            "total_minor": last.amount,
-        }
-    )
-    return {"invoices": told}
+    return {"invoices": [*(_prefix(invoice, "progressive") for invoice in early), _prefix(last, kind)]}
+
+
+def _prefix(invoice: PrefixInvoice, kind: str) -> Answer:
+    return {
+        "kind": kind,
+        "fees_minor": invoice.gross,
+        "progressive_credit_minor": invoice.billed_before,
+        "total_minor": invoice.amount,
+    }
 
 
 def _days_of_month(text: str) -> int:
