@@ -67,7 +67,7 @@ def overridden(product: ProductPrice, overrides: Sequence[Override], moment: dat
     hits.sort(key=lambda o: (o.price is None, o.priority))
     if not hits:
         return product
-    names = ", ".join(f"override {override.override_id}" for override in hits)
+    names = ", ".join(_told(override) for override in hits)
     source = f"{product.source}, {names}" if product.source else names
     if not hits[0].groups:
         return replace(product, price=_price_of(product, hits[0]), source=source)
@@ -143,6 +143,12 @@ def _tags(name: str, product: ProductPrice) -> tuple[str, ...]:
 
 def _is_in_effect(override: Override, moment: datetime) -> bool:
     return (override.start is None or override.start <= moment) and (override.end is None or moment < override.end)
+
+
+def _told(override: Override) -> str:
+    """Say which override it is, and which usage it picks out."""
+    picked = " and ".join(f"{key} {value}" for key, value in override.groups)
+    return f"override {override.override_id}" + (f" where it is {picked}" if picked else "")
 
 
 def _price_of(product: ProductPrice, override: Override) -> Price:

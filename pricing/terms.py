@@ -81,7 +81,7 @@ class ProductPrice:
     `metric_id` names what is counted and is None exactly where nothing is: fees, seats, one-offs and composites.
     Each combination of values of `group_by` is rated alone. Tiers and allowances begin anew with each `tier_period`;
     products of one `tier_group` stand in the same tiers, in time order. `minimum` and `maximum` bound what the product
-    comes to in one billing period.
+    comes to in one billing period, whole even where that is short, in the contract's currency.
     """
 
     product_id: str

@@ -10,8 +10,6 @@ import typer
 
 from admin.errors import DoorError
 from admin.screen import say
-from ledger.files.contracts import parse_contract
-from ledger.files.schemas import json_schema
 
 EXAMPLE = "Example: meterbook init --template llm-api my-catalogue"
 TEMPLATES = {
@@ -32,6 +30,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Wh
 
 def init(folder: Folder, *, template: Template = "llm-api") -> None:
     """Write a working example with comments: who sells, who buys, what is counted, what it costs, and some usage."""
+    from ledger.files.contracts import parse_contract  # noqa: PLC0415 - it brings pydantic and SQLAlchemy along
+    from ledger.files.schemas import json_schema  # noqa: PLC0415 - the same
+
     written = {one.name: one.read_text() for one in template_files(template)}
     there = [name for name in written if (folder / name).exists()]
     if there:
@@ -47,7 +48,7 @@ def init(folder: Folder, *, template: Template = "llm-api") -> None:
     say(f"  meterbook quote {folder}/contract.yaml{_card(folder, written)}")
     say(f"  meterbook up && meterbook catalog apply {folder}")
     say(f"  meterbook usage send {folder}/usage.jsonl")
-    say(f"  meterbook price explain {_contract(written)}")
+    say(f"  meterbook price explain {parse_contract(written['contract.yaml']).contract_id}")
 
 
 def template_files(template: str) -> list[Traversable]:
@@ -57,7 +58,3 @@ def template_files(template: str) -> list[Traversable]:
 
 def _card(folder: Path, written: dict[str, str]) -> str:
     return f" --card {folder}/rate_card.yaml" if "rate_card.yaml" in written else ""
-
-
-def _contract(written: dict[str, str]) -> str:
-    return parse_contract(written["contract.yaml"]).contract_id
