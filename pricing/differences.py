@@ -117,13 +117,8 @@ def with_credits(lines: Sequence[BookedLine], credits_given: Sequence[Decimal]) 
 
 def _lines_of(price: CellPrice, step: Step, currency: Currency) -> Iterator[BookedLine]:
     if isinstance(price, Graduated | Volume | StairStep):
-        if step.unit_price is not None and (step.quantity or not isinstance(price, Volume)):
-            usage = round_to_currency(EXACT.multiply(step.quantity, step.unit_price), currency)
-            yield BookedLine("tier_usage", step.unit_price, step.quantity, usage, step.tier)
-        if step.flat_fee:
-            yield BookedLine(
-                "tier_flat", step.flat_fee, Decimal(1), round_to_currency(step.flat_fee, currency), step.tier
-            )
+        lines = list(_tier_lines(price, step, currency))
+        yield from lines if isinstance(price, Graduated) else reversed(lines)
         return
     amount = round_to_currency(step.amount, currency)
     if not step.quantity and not amount:
@@ -132,6 +127,16 @@ def _lines_of(price: CellPrice, step: Step, currency: Currency) -> Iterator[Book
         yield BookedLine("usage", _plain(amount), Decimal(1), amount, step.tier)
     else:
         yield BookedLine("usage", step.unit_price, step.quantity, amount, step.tier)
+
+
+def _tier_lines(price: Graduated | Volume | StairStep, step: Step, currency: Currency) -> Iterator[BookedLine]:
+    """Yield the usage of a tier and then its flat fee, as OpenMeter orders graduated lines; it turns volume's round."""
+    if step.unit_price is not None and (step.quantity or not isinstance(price, Volume)):
+        usage = round_to_currency(EXACT.multiply(step.quantity, step.unit_price), currency)
+        yield BookedLine("tier_usage", step.unit_price, step.quantity, usage, step.tier)
+    if step.flat_fee:
+        fee = round_to_currency(step.flat_fee, currency)
+        yield BookedLine("tier_flat", step.flat_fee, Decimal(1), fee, step.tier)
 
 
 def _plain(amount: Decimal) -> Decimal:

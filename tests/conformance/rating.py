@@ -1,26 +1,28 @@
 """Cases of kind rating: prices put to quantities, whole or split, once or again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from pricing.blocks import packages
-from pricing.differences import BookedLine, with_credits
+from pricing.differences import BookedLine, bounded, with_credits
 from pricing.measures import NOTHING, Measure, of_running_totals
 from pricing.models import Standing, effective_unit_price, price_steps
-from pricing.money import round_to_currency, total
+from pricing.money import total
 from pricing.percentages import free_use
-from pricing.prices import CellPrice, FixedFee, Package, Percentage
+from pricing.prices import CellPrice, FixedFee, Package, Percentage, PerUnit
 from pricing.quantities import billable
 from pricing.rated import Step
 from pricing.splits import Part, SplitPrice, rated_lines, rebilled_lines, split_lines, total_of
-from pricing.terms import ProductPrice
+from pricing.terms import ProductPrice, Reading
 from tests.conformance.case import Case, Unsupported
+from tests.conformance.periods import rate_month, used, used_by_groups, used_in_buckets
 from tests.conformance.prices import ANY_CURRENCY, charging_at_zero, conversion_of, currency_of, price_of
 from tests.conformance.read import decimal, decimal_or_none
 
 Answer = Mapping[str, Any]
+METRIC = "usage"
 
 PARTS: Mapping[str, Part] = {
     "single_per_period": "whole",
@@ -49,39 +51,38 @@ def answer(case: Case) -> Answer:
 def _plain(case: Case) -> Answer:
     given, terms = case.input, case.pricing
     if "units" in terms:
-        parts = [
-            _steps(price_of({**terms, "blocks": blocks}), Measure(decimal(given["quantities"][unit])))
-            for unit, blocks in terms["units"].items()
-        ]
-        return {"amount": total([step.amount for steps in parts for step in steps])}
-    for key in ("bucket_quantities", "group_quantities"):
+        return {"amount": rate_month(terms, _by_unit(case)).amount}
+    price, before = price_of(terms), decimal_or_none(given.get("prior_quantity_in_period")) or Decimal(0)
+    for key, read in (("bucket_quantities", used_in_buckets), ("group_quantities", used_by_groups)):
         if key in given:
-            each = [_steps(price_of(terms), Measure(decimal(quantity))) for quantity in given[key]]
-            return {"amount": total([step.amount for steps in each for step in steps])}
-    price, measure = price_of(terms), _measure(given)
-    steps = _steps(price, measure)
-    amount = total([step.amount for step in steps])
-    unit = currency_of(terms)
+            return {"amount": rate_month(terms, {METRIC: (price, [*read(METRIC, given[key])])}).amount}
+    measure = _measure(given)
+    month = rate_month(terms, {METRIC: (price, [*used(METRIC, measure, before)])})
     units = decimal(given["full_units"]) if "full_units" in given else measure.quantity
-    effective = effective_unit_price(amount, units)
+    effective = effective_unit_price(month.amount, units)
     return {
-        "amount": amount if unit is None else round_to_currency(amount, unit),
+        "amount": month.amount,
         "effective_unit_amount": effective,
         "effective_unit_amount_rounded": effective,
-        "tiers": _tiers(steps, case.expected.get("tiers")),
+        "tiers": _tiers(month.steps, case.expected.get("tiers")),
         **_package_parts(price, measure),
         **_percentage_parts(price, measure),
     }
 
 
-def _steps(price: CellPrice, measure: Measure) -> tuple[Step, ...]:
-    return price_steps(price, measure, Standing(NOTHING, measure), "unit")
+def _by_unit(case: Case) -> Mapping[str, tuple[CellPrice, Sequence[Reading]]]:
+    """Return the usage of each unit, with the blocks that are its price."""
+    used_of_unit = case.input["quantities"]
+    return {
+        unit: (price_of({**case.pricing, "blocks": blocks}), [*used(unit, Measure(decimal(used_of_unit[unit])))])
+        for unit, blocks in case.pricing["units"].items()
+        if unit in used_of_unit
+    }
 
 
 def _measure(given: Mapping[str, Any]) -> Measure:
     if "event_amounts" in given:
-        values = tuple(decimal(value) for value in given["event_amounts"])
-        return Measure(total(values), len(values), values=values)
+        return _events(tuple(decimal(value) for value in given["event_amounts"]))
     if "total_amount" in given:
         running = [decimal(value) for value in given.get("running_total") or ()]
         return of_running_totals(running, decimal(given["total_amount"]), int(given["event_count"]))
@@ -116,17 +117,25 @@ def _package_parts(price: CellPrice, measure: Measure) -> Answer:
 def _percentage_parts(price: CellPrice, measure: Measure) -> Answer:
     if not isinstance(price, Percentage):
         return {}
-    used = free_use(price, measure.values)
-    share = _steps(replace(price, fee_per_event=Decimal(0)), measure)
-    fees = _steps(replace(price, rate_percent=Decimal(0)), measure)
-    each = [_steps(price, Measure(value, 1, values=(value,))) for value in measure.values]
+    free = free_use(price, measure.values)
     return {
-        "percentage_part": total([step.amount for step in share]),
-        "fixed_part": total([step.amount for step in fees]),
-        "per_event": [total([step.amount for step in steps]) for steps in each],
-        "free_events_used": used.events,
-        "free_amount_used": used.amount,
+        "percentage_part": _amount(replace(price, fee_per_event=Decimal(0)), measure, NOTHING, measure),
+        "fixed_part": _amount(replace(price, rate_percent=Decimal(0)), measure, NOTHING, measure),
+        "per_event": [
+            _amount(price, _events(measure.values[n : n + 1]), _events(measure.values[:n]), measure)
+            for n in range(len(measure.values))
+        ],
+        "free_events_used": free.events,
+        "free_amount_used": free.amount,
     }
+
+
+def _amount(price: CellPrice, usage: Measure, before: Measure, whole: Measure) -> Decimal:
+    return total([step.amount for step in price_steps(price, usage, Standing(before, whole), "unit")])
+
+
+def _events(values: tuple[Decimal, ...]) -> Measure:
+    return Measure(total(values), len(values), values=values)
 
 
 def _package(case: Case) -> Package:
@@ -140,7 +149,7 @@ def _free_quantity(case: Case) -> Answer:
     """What free units leave of a quantity that follows another in the period."""
     given = case.input
     free = decimal(case.pricing["usage_discount_quantity"])
-    split = SplitPrice(charging_at_zero(price_of({"model": "per_unit", "unit_amount": "1"})), ANY_CURRENCY, None, free)
+    split = SplitPrice(PerUnit(Decimal(1)), ANY_CURRENCY, conversion_of(case.pricing), free)
     before = decimal_or_none(given.get("prior_quantity_in_period")) or Decimal(0)
     use = split.use(decimal(given["quantity"]), before)
     return {
@@ -207,7 +216,9 @@ def _flat(case: Case, part: Part) -> tuple[BookedLine, ...]:
     amount = decimal(case.pricing["amount"])
     fee = FixedFee(amount, timing="arrears" if case.pricing.get("payment_term") == "in_arrears" else "advance")
     is_due = part in (("whole", "last") if fee.timing == "arrears" else ("whole", "first"))
-    return (BookedLine("flat", fee.amount, Decimal(1), fee.amount),) if is_due else ()
+    lines = [BookedLine("flat", fee.amount, Decimal(1), fee.amount)] if is_due else []
+    percent_off = decimal_or_none(case.pricing.get("percentage_discount"))
+    return bounded(lines, billed_before=Decimal(0), percent_off=percent_off, currency=ANY_CURRENCY)
 
 
 def _told(line: BookedLine) -> Answer:
