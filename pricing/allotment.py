@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from pricing.allowances import carried_over, free_units
 from pricing.calendar import Period
-from pricing.measures import joined
 from pricing.money import ZERO
 from pricing.quantities import billable
 from pricing.seats import seats_in_force
@@ -50,7 +49,7 @@ class Allotment:
         carried = ZERO
         for start, readings in parts.items():
             agreed = self._agreed(product, start)
-            used = billable(joined(measure_of(reading) for reading in readings).quantity, agreed, ZERO)
+            used = billable(measure_of(readings).quantity, agreed, ZERO)
             if agreed.allowance is None:
                 carried = ZERO
                 continue

@@ -10,7 +10,7 @@ from pricing.agreements import usage_products as usage_products  # noqa: PLC0414
 from pricing.allotment import Allotment
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError, NegativeQuantityError
-from pricing.measures import NOTHING, Measure, joined
+from pricing.measures import NOTHING, Measure
 from pricing.models import cell_price
 from pricing.money import EXACT, ZERO, total
 from pricing.prices import CellPrice, Composite, Dynamic, FixedFee, OneOff, Seats
@@ -18,7 +18,7 @@ from pricing.product_checks import group_keys
 from pricing.quantities import billable
 from pricing.settling import settled_measures
 from pricing.terms import Reading, Terms
-from pricing.usage import Groups, Usage, by_group, earlier_by_group, groups_for, measure_of
+from pricing.usage import Groups, Usage, by_group, groups_for, measure_of
 from pricing.windows import tier_period_of, window_start
 
 
@@ -82,7 +82,7 @@ def series_of(frame: Frame, usage: Usage) -> tuple[Series, ...]:
             product = additions[0].agreement.product
             place = (metric_id, group_keys(product))
             if place not in earlier:
-                earlier[place] = earlier_by_group(product, usage)
+                earlier[place] = by_group(product, usage.earlier.get(metric_id, ()))
             counts, before = _counts(frame, usage, groups, additions, earlier[place].get(groups, ()))
             found.append(Series(product_id, metric_id, groups, counts, before))
     return tuple(found)
@@ -98,7 +98,7 @@ def _additions(usage: Usage, agreements: Sequence[Agreement]) -> Mapping[tuple[s
     for agreement, by_groups in zip(agreements, counted, strict=True):
         for (metric_id, groups), additions in found.items():
             if metric_id == agreement.product.metric_id and groups == groups_for(agreement.product, groups):
-                additions.append(_Addition(agreement, by_groups.get(groups, NOTHING)))
+                additions.append(_Addition(agreement, measure_of(by_groups.get(groups, ()))))
     return found
 
 
@@ -112,7 +112,7 @@ def _counts(
         start = window_start(agreed.interval.start, tier_period_of(agreed.product), frame.period, frame.time_zone)
         windows.setdefault(start, []).append(addition)
     allotment = Allotment(frame.terms, frame.period, usage, earlier)
-    before = joined(measure_of(reading) for reading in earlier)
+    before = measure_of(earlier)
     counts: list[Count] = []
     charged_before = NOTHING
     for start, in_window in windows.items():
@@ -193,14 +193,14 @@ def _price_of(frame: Frame, agreed: Agreement, groups: Groups, counted: Measure)
 def _require_products(frame: Frame, usage: Usage, in_force: Mapping[Period, Terms | None]) -> None:
     """Raise for the earliest usage that no product in force prices; it is never left out."""
     known = {id(version): _known_metrics(version) for version in in_force.values()}
-    for (metric_id, interval), counted in sorted(usage.in_intervals.items(), key=lambda item: (item[0][1], item[0][0])):
+    for metric_id, interval in sorted(usage.in_intervals, key=lambda place: (place[1], place[0])):
         version = in_force[interval]
-        if metric_id in known[id(version)] or not any(measure.quantity for measure in counted.values()):
+        quantities = [reading.quantity for reading in usage.of(metric_id, interval)]
+        if metric_id in known[id(version)] or not any(quantities):
             continue
-        quantity = total([measure.quantity for measure in counted.values()])
         found = "no terms are in force" if version is None else f"terms version {version.version} has no price"
         raise MissingPriceError(
-            f"{quantity:f} units were used of {_where(frame, metric_id, (), interval)}, but {found}; "
+            f"{total(quantities):f} units were used of {_where(frame, metric_id, (), interval)}, but {found}; "
             f"amend the contract with a product on this metric, effective by {interval.start.isoformat()}"
         )
 

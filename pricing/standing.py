@@ -9,6 +9,7 @@ from pricing.models import Standing
 from pricing.prices import StairStep, Volume
 from pricing.series import Count, Series
 from pricing.usage import Groups
+from pricing.windows import tier_period_of
 
 Pool = tuple[str, str, Groups, datetime]
 """What shares tiers: a tier group or a product with its metric, group values, and the start of a window."""
@@ -48,7 +49,7 @@ def pool_of(series: Series, count: Count) -> Pool:
 
 def _in_pool(all_series: Sequence[Series], places: Sequence[Place]) -> Mapping[Place, Standing]:
     counts = {place: all_series[place.series].counts[place.count] for place in places}
-    goes_back = (place.series for place in places if counts[place].agreement.product.tier_period == "contract")
+    goes_back = (place.series for place in places if tier_period_of(counts[place].agreement.product) == "contract")
     earlier = joined(all_series[s].earlier for s in dict.fromkeys(goes_back))
     ordered = sorted(places, key=lambda place: (counts[place].agreement.interval.start, place.series))
     whole = joined((earlier, *(counts[place].charged for place in ordered)))

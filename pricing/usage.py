@@ -1,7 +1,7 @@
 """Usage: readings put to the intervals between cuts, by metric and group values."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,18 +18,18 @@ Groups = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What metrics counted: in each interval by metric and group values, and before the period, in order of time.
+    """The readings of each metric and interval, and those before the period, each in order of time.
 
     `totals` add up each metric per billing period, by the period's start, over all group values.
     """
 
-    in_intervals: Mapping[tuple[str, Period], Mapping[Groups, Measure]]
-    earlier: Mapping[str, tuple[Reading, ...]]
+    in_intervals: Mapping[tuple[str, Period], Sequence[Reading]]
+    earlier: Mapping[str, Sequence[Reading]]
     totals: Mapping[tuple[str, datetime], Decimal]
 
-    def of(self, metric_id: str, interval: Period) -> Mapping[Groups, Measure]:
-        """Return what a metric counted in an interval, by group values."""
-        return self.in_intervals.get((metric_id, interval), {})
+    def of(self, metric_id: str, interval: Period) -> Sequence[Reading]:
+        """Return the readings of a metric in an interval."""
+        return self.in_intervals.get((metric_id, interval), ())
 
     def total_of(self, metric_id: str, period_start: datetime) -> Decimal:
         """Return what a metric counted in the whole billing period that begins then."""
@@ -42,10 +42,10 @@ def usage_of(readings: Sequence[Reading], intervals: Sequence[Period], period: P
     Raises `ValueError` for a reading that lies in no interval.
     """
     starts = [interval.start for interval in intervals]
-    parts: dict[tuple[str, Period], dict[Groups, list[Measure]]] = {}
+    found: dict[tuple[str, Period], list[Reading]] = {}
     earlier: dict[str, list[Reading]] = {}
     totals: dict[tuple[str, datetime], Decimal] = {}
-    for reading in sorted(readings, key=lambda reading: (reading.start, reading.groups)):
+    for reading in sorted(readings, key=_in_order):
         is_earlier = reading.end <= period.start
         place = (reading.metric_id, reading.start if is_earlier else period.start)
         totals[place] = EXACT.add(totals.get(place, ZERO), reading.quantity)
@@ -58,24 +58,14 @@ def usage_of(readings: Sequence[Reading], intervals: Sequence[Period], period: P
                 f"the reading of metric {reading.metric_id!r} from {reading.start.isoformat()} to "
                 f"{reading.end.isoformat()} does not lie between neighbouring cuts; cut readings at slice_cuts()"
             )
-        groups = parts.setdefault((reading.metric_id, intervals[position]), {})
-        groups.setdefault(reading.groups, []).append(measure_of(reading))
-    summed = {place: {g: joined(found) for g, found in groups.items()} for place, groups in parts.items()}
-    return Usage(summed, {metric_id: tuple(found) for metric_id, found in earlier.items()}, totals)
+        found.setdefault((reading.metric_id, intervals[position]), []).append(reading)
+    return Usage(found, earlier, totals)
 
 
-def by_group(product: ProductPrice, counted: Mapping[Groups, Measure]) -> dict[Groups, Measure]:
-    """Add up what a metric counted by the keys that the product is split by."""
-    parts: dict[Groups, list[Measure]] = {}
-    for groups, measure in counted.items():
-        parts.setdefault(groups_for(product, groups), []).append(measure)
-    return {groups: joined(found) for groups, found in parts.items()}
-
-
-def earlier_by_group(product: ProductPrice, usage: Usage) -> dict[Groups, list[Reading]]:
-    """Part the earlier readings of a product's metric by the keys that the product is split by."""
+def by_group(product: ProductPrice, readings: Sequence[Reading]) -> dict[Groups, list[Reading]]:
+    """Part readings, in their order, by the keys that the product is split by."""
     parts: dict[Groups, list[Reading]] = {}
-    for reading in usage.earlier.get(product.metric_id or "", ()):
+    for reading in readings:
         parts.setdefault(groups_for(product, reading.groups), []).append(reading)
     return parts
 
@@ -86,6 +76,11 @@ def groups_for(product: ProductPrice, groups: Groups) -> Groups:
     return tuple((key, value) for key, value in groups if key in keys)
 
 
-def measure_of(reading: Reading) -> Measure:
-    """Return what a reading counted, without its time and place."""
-    return Measure(reading.quantity, reading.events, reading.amount, reading.values)
+def _in_order(reading: Reading) -> tuple[datetime, Groups, datetime, tuple[Decimal, ...]]:
+    """Return the key by which the order in which readings are given does not matter."""
+    return reading.start, reading.groups, reading.end, reading.values
+
+
+def measure_of(readings: Iterable[Reading]) -> Measure:
+    """Add up what readings counted, in their order."""
+    return joined(Measure(one.quantity, one.events, one.amount, one.values) for one in readings)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from pricing.calendar import Period
-from pricing.money import currency
+from pricing.money import currency, total
 from pricing.prices import FixedFee, Graduated, Price, Tier, Volume
 from pricing.rated import Charge, RatedPeriod
 from pricing.rating import rate_period
@@ -55,9 +55,26 @@ def volume(*rows: tuple[str | None, str] | tuple[str | None, str, str]) -> Volum
     return Volume(tiers(*rows))
 
 
-def used(quantity: str | Decimal, *, day: int = 1, metric: str = "tokens") -> Reading:
+def used(quantity: str | Decimal, *, day: int = 1, metric: str = "tokens", **groups: str) -> Reading:
     """Usage of one whole day."""
-    return Reading(metric, on(day), on(day + 1), Decimal(quantity))
+    return Reading(metric, on(day), on(day + 1), Decimal(quantity), tuple(sorted(groups.items())))
+
+
+def used_at(quantity: str | Decimal, day: int, hour: int, *, metric: str = "tokens", **groups: str) -> Reading:
+    """Usage of one hour."""
+    return Reading(metric, on(day, hour), on(day, hour + 1), Decimal(quantity), tuple(sorted(groups.items())))
+
+
+def used_before(quantity: str | Decimal, month: int, *, metric: str = "tokens", **groups: str) -> Reading:
+    """Usage of a whole month of 2026 before April."""
+    start, end = datetime(2026, month, 1, tzinfo=UTC), datetime(2026, month + 1, 1, tzinfo=UTC)
+    return Reading(metric, start, end, Decimal(quantity), tuple(sorted(groups.items())))
+
+
+def paid(day: int, *values: str) -> Reading:
+    """Payments of one day, each with its amount, in time order."""
+    amounts = tuple(Decimal(value) for value in values)
+    return Reading("tokens", on(day), on(day + 1), total(amounts), events=len(amounts), values=amounts)
 
 
 def lot(
@@ -80,9 +97,13 @@ def rate(
     *,
     period: Period = APRIL,
     zone: str = "UTC",
+    contract_zone: str | None = None,
+    is_over: bool = True,
 ) -> RatedPeriod:
     all_versions = [versions] if isinstance(versions, Terms) else versions
-    return rate_period(all_versions, readings, lots, period, entity_time_zone=zone)
+    return rate_period(
+        all_versions, readings, lots, period, entity_time_zone=zone, time_zone=contract_zone, is_over=is_over
+    )
 
 
 def charge_for(price: Price, quantity: str, *, unit: str = "token") -> Charge | None:
@@ -90,6 +111,18 @@ def charge_for(price: Price, quantity: str, *, unit: str = "token") -> Charge | 
     charges = rate(terms(product("chat", price, unit=unit)), [used(quantity)]).charges
     assert len(charges) <= 1
     return charges[0] if charges else None
+
+
+def amounts(rated: RatedPeriod) -> list[tuple[str, str, str]]:
+    """The charges as product, group values and exact amount."""
+    return [
+        (c.product_id, "/".join(value for _, value in c.groups), f"{c.amount.normalize():f}") for c in rated.charges
+    ]
+
+
+def by_day(charge: Charge) -> list[tuple[int, str]]:
+    """The slices of a charge as day of April and amount."""
+    return [(part.start.day, f"{part.amount.normalize():f}") for part in charge.slices]
 
 
 def bill(rated: RatedPeriod) -> list[tuple[str, str, str]]:
