@@ -13,11 +13,10 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.conformance.case import read_cases
-from tests.conformance.document import document
-from tests.conformance.run import Outcome, Result, run_case
+from tests.conformance.document import OUTCOMES, document
+from tests.conformance.run import Result, run_case
 
 CASES = Path(__file__).parent / "cases"
-OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "unsupported")
 
 
 def main(arguments: list[str]) -> int:
@@ -35,9 +34,9 @@ def main(arguments: list[str]) -> int:
         if result.outcome != "passed":
             console.print(f"{result.outcome} {result.case.id}: {result.reason}", markup=False, highlight=False)
     if options.report:
-        options.report.write_text(json.dumps([_reported(result) for result in results], indent=1, default=_plain))
+        options.report.write_text(_json(results), encoding="utf-8")
     if options.document:
-        options.document.write_text(document(results))
+        options.document.write_text(document(results), encoding="utf-8")
     return int(any(result.outcome == "failed" for result in results))
 
 
@@ -50,6 +49,10 @@ def _table(results: list[Result]) -> Table:
     table.add_section()
     table.add_row("all", "", *(str(totals[outcome]) for outcome in OUTCOMES))
     return table
+
+
+def _json(results: list[Result]) -> str:
+    return json.dumps([_reported(result) for result in results], indent=1, default=_plain) + "\n"
 
 
 def _reported(result: Result) -> dict[str, object]:
