@@ -8,7 +8,7 @@ from itertools import groupby
 from pricing.calendar import Period
 from pricing.commitments import window_steps
 from pricing.errors import TermsError
-from pricing.measures import joined
+from pricing.measures import NOTHING, joined
 from pricing.models import Standing, price_steps, steps_unit
 from pricing.money import EXACT, ZERO, to_ledger_scale, total
 from pricing.prices import CellPrice, PerUnit, UsagePrice
@@ -115,7 +115,7 @@ def _amount(one: _Placed, unit: str, *, is_first: bool) -> Decimal:
     count = one.count
     if isinstance(count.price, PerUnit):
         return EXACT.multiply(count.charged.quantity, count.price.unit_price)
-    if not is_first and not count.charged.quantity and not count.charged.events:
+    if not is_first and count.charged == NOTHING:
         return ZERO
     return total([step.amount for step in price_steps(count.price, count.charged, one.standing, unit)])
 
@@ -216,13 +216,16 @@ def _agreed_price(product: ProductPrice) -> UsagePrice:
 def _slices(stretch: Sequence[_Placed], amounts: Sequence[Decimal], whole: Decimal) -> Iterator[ChargeSlice]:
     """Each slice is what its interval adds to the rounded amount so far, so that nothing is lost between slices.
 
-    The last one reaches the amount of the charge: where a price divides, its parts may differ in the last digit.
+    Raises `AssertionError` where the intervals do not come to the amount that the steps of the charge explain.
     """
-    told = [n for n, one in enumerate(stretch) if one.count.used or amounts[n]]
     exact, reached = ZERO, ZERO
-    for n in told:
-        exact = whole if n == told[-1] else EXACT.add(exact, amounts[n])
-        now = to_ledger_scale(exact)
-        interval = stretch[n].count.agreement.interval
-        yield ChargeSlice(interval.start, interval.end, stretch[n].count.used, EXACT.subtract(now, reached))
-        reached = now
+    for one, amount in zip(stretch, amounts, strict=True):
+        if one.count.used or amount:
+            exact = EXACT.add(exact, amount)
+            now = to_ledger_scale(exact)
+            interval = one.count.agreement.interval
+            yield ChargeSlice(interval.start, interval.end, one.count.used, EXACT.subtract(now, reached))
+            reached = now
+    if exact != whole:
+        product_id = stretch[0].count.agreement.product.product_id
+        raise AssertionError(f"the intervals of product {product_id!r} come to {exact}, its steps to {whole}")
