@@ -59,6 +59,21 @@ def test_a_fixed_discount_is_spread_in_proportion_and_never_goes_below_zero() ->
     assert total([line.amount for line in capped.lines]) == 0
 
 
+def test_a_discount_counts_in_periods_that_begin_in_its_window() -> None:
+    def net(start: datetime | None, end: datetime | None) -> Decimal:
+        off = Discount("off", "Off", "percentage", D(10), (), start, end)
+        return net_amount(rated(terms(discounts=(off,)), used("tokens", "100")).charges[0])
+
+    march, may = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
+    assert [net(None, None), net(APRIL.start, may), net(march, may)] == [D(90), D(90), D(90)]
+    assert [net(may, None), net(None, APRIL.start), net(march, APRIL.start)] == [D(100), D(100), D(100)]
+
+
+def test_a_percentage_above_a_hundred_takes_everything_and_no_more() -> None:
+    agreed = terms(discounts=(Discount("off", "Off", "percentage", D(120)),))
+    assert net_amount(rated(agreed, used("tokens", "100")).charges[0]) == 0
+
+
 def test_a_discount_on_a_tag_leaves_other_products_alone() -> None:
     agreed = terms(discounts=(Discount("ai", "AI", "percentage", D(10), ("tag:ai",)),))
     period = rated(agreed, used("tokens", "100"), used("calls", "100"))

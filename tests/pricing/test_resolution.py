@@ -12,9 +12,9 @@ from pricing.cards import AliasEntry, CardProduct, CardRate, RateCard
 from pricing.errors import TermsError
 from pricing.models import cell_price
 from pricing.money import currency
-from pricing.prices import Cell, FixedFee, Matrix, PerUnit, Price
+from pricing.prices import Cell, Composite, FixedFee, Matrix, OneOff, PerUnit, Price, Seats
 from pricing.resolution import overridden, resolved
-from pricing.terms import CardUse, Override, ProductPrice, Terms
+from pricing.terms import CardUse, CustomUnit, Override, ProductPrice, Terms
 
 USD = currency("USD")
 JANUARY, MARCH, JUNE, JULY = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 3, 6, 7))
@@ -118,6 +118,76 @@ def test_a_card_or_alias_that_is_missing_or_in_another_currency_is_refused_by_na
         resolved([terms(CardUse(alias="standard"))], [card("l", (None, "1"), aliases=(AliasEntry("standard", JUNE),))])
     with pytest.raises(TermsError, match="in USD, but rate card 'list' in EUR"):
         resolved([terms(CardUse("list"))], [replace(card("list", (None, "1")), currency=currency("EUR"))])
+
+
+@pytest.mark.parametrize(
+    ("price", "halved"),
+    [
+        (
+            Matrix(("model",), (Cell(("large",), per_unit("4")), Cell(("small",), per_unit("2"))), per_unit("6")),
+            Matrix(("model",), (Cell(("large",), per_unit("2")), Cell(("small",), per_unit("1"))), per_unit("3")),
+        ),
+        (
+            Matrix(("model",), (Cell(("large",), per_unit("4")),)),
+            Matrix(("model",), (Cell(("large",), per_unit("2")),)),
+        ),
+        (
+            Composite(("tokens",), Decimal(10), Decimal(5), Decimal(50)),
+            Composite(("tokens",), Decimal(5), Decimal(5), Decimal(50)),
+        ),
+        (FixedFee(Decimal(100), cadence="year"), FixedFee(Decimal(50), cadence="year")),
+        (OneOff(Decimal(100), MARCH), OneOff(Decimal(50), MARCH)),
+        (Seats(Decimal(3), per_unit("30"), "month"), Seats(Decimal(3), per_unit("15"), "month")),
+    ],
+)
+def test_a_multiplier_multiplies_every_amount_of_a_price_and_nothing_else(price: Price, halved: Price) -> None:
+    half = Override("half", ("p",), multiplier=Decimal("0.5"))
+    changed = overridden(ProductPrice("p", "P", price), [half], MARCH)
+    assert changed.price == halved
+    assert changed.source == "override half"
+
+
+def test_of_two_overrides_of_one_priority_the_first_of_the_file_counts() -> None:
+    first, second = (Override(name, ("tokens",), price=per_unit(name)) for name in ("1", "2"))
+    assert overridden(product(per_unit("9")), [first, second], MARCH).price == per_unit("1")
+    assert overridden(product(per_unit("9")), [second, first], MARCH).price == per_unit("2")
+
+
+def test_several_overrides_of_groups_stand_in_their_order_before_what_is_not_picked_out() -> None:
+    large_eu = Override("a", ("tokens",), groups=(("model", "large"), ("region", "eu")), price=per_unit("1"))
+    eu = Override("b", ("tokens",), groups=(("region", "eu"),), price=per_unit("2"), priority=200)
+    rest = Override("c", ("tokens",), multiplier=Decimal(3))
+    changed = overridden(product(per_unit("9")), [rest, eu, large_eu], MARCH)
+    assert isinstance(changed.price, Matrix)
+    for model, region, price in (("large", "eu", "1"), ("small", "eu", "2"), ("large", "us", "27"), ("x", "y", "27")):
+        assert cell_price(changed.price, {"model": model, "region": region}) == per_unit(price)
+    assert (
+        changed.source == "override a where it is model large and region eu, override b where it is region eu, "
+        "override c"
+    )
+
+
+def test_a_window_of_an_override_begins_at_its_start_and_ends_before_its_end() -> None:
+    spring = Override("spring", ("tokens",), price=per_unit("1"), start=MARCH, end=JUNE)
+    listed = product(per_unit("9"))
+    moments = (JANUARY, MARCH, JUNE)
+    assert [overridden(listed, [spring], m).price for m in moments] == [per_unit("9"), per_unit("1"), per_unit("9")]
+
+
+def test_units_of_the_contract_go_before_those_of_the_card() -> None:
+    unit = CustomUnit("credits", 0, Decimal("0.02"))
+    mine, other = replace(unit, money_per_unit=Decimal("0.01")), CustomUnit("coins", 0, Decimal(1))
+    listed = replace(card("list", (None, "1")), units=(unit, other))
+    [found] = resolved([replace(terms(CardUse("list")), units=(mine,))], [listed])
+    assert found.units == (mine, other)
+
+
+def test_a_product_is_absent_before_its_first_rate_and_the_card_at_a_kept_moment_is_named() -> None:
+    found = resolved([terms(CardUse("list"))], [card("list", (JUNE, "1"))])
+    assert [len(version.prices) for version in found] == [0, 1]
+    late = card("late", (None, "1"), aliases=(AliasEntry("standard", JUNE),))
+    with pytest.raises(TermsError, match=r"at 2026-03-01T00:00:00\+00:00"):
+        resolved([terms(CardUse(alias="standard", as_of=MARCH))], [late])
 
 
 def test_a_price_for_usage_cannot_override_a_fee() -> None:
