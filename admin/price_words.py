@@ -133,9 +133,10 @@ def _cell_text(price: CellPrice, unit: str) -> str:  # noqa: C901, PLR0911 - one
 def _tiers(tiers: Sequence[Tier], unit: str) -> Iterator[str]:
     for tier in tiers:
         if tier.unit_price is None:
-            yield f"{decimal_text(tier.flat_fee)} in all {_until(tier.up_to)}"
+            yield f"{decimal_text(tier.flat_fee)} in all {_until(tier.up_to)}{_at_most(tier.maximum)}"
         else:
-            yield f"{decimal_text(tier.unit_price)} per {unit} {_until(tier.up_to)}{_plus(tier.flat_fee)}"
+            price = f"{decimal_text(tier.unit_price)} per {unit} {_until(tier.up_to)}"
+            yield f"{price}{_plus(tier.flat_fee)}{_at_most(tier.maximum)}"
 
 
 def _blocks(blocks: Sequence[Block], unit: str) -> Iterator[str]:
@@ -245,6 +246,10 @@ def _bounds(minimum: Decimal | None, maximum: Decimal | None) -> Iterator[str]:
 
 def _until(up_to: Decimal | None) -> str:
     return "beyond" if up_to is None else f"up to {decimal_text(up_to)}"
+
+
+def _at_most(maximum: Decimal | None) -> str:
+    return "" if maximum is None else f", at most {decimal_text(maximum)}"
 
 
 def _plus(flat_fee: Decimal) -> str:

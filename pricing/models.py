@@ -166,7 +166,7 @@ def _steps_of_quantity(  # noqa: PLR0911, one return per price model
 
             return tuple(graduated_steps(tiers, usage, before, words, unit))
         case Volume(tiers):
-            return (volume_step(tiers, usage, whole, unit, owes_flat_fee=owes),)
+            return (volume_step(tiers, usage, before, whole, unit, owes_flat_fee=owes),)
         case StairStep(stairs):
             return (stair_step(stairs, usage, whole, unit, owes_flat_fee=owes),)
         case GraduatedBlocks(blocks):
@@ -197,7 +197,12 @@ def _scaled_tiers(price: Graduated | Volume, factor: Decimal) -> Graduated | Vol
     return replace(
         price,
         tiers=tuple(
-            replace(t, unit_price=_times(t.unit_price, factor), flat_fee=EXACT.multiply(t.flat_fee, factor))
+            replace(
+                t,
+                unit_price=_times(t.unit_price, factor),
+                flat_fee=EXACT.multiply(t.flat_fee, factor),
+                maximum=_times(t.maximum, factor),
+            )
             for t in price.tiers
         ),
     )

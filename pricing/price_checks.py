@@ -137,6 +137,8 @@ def _tier_problems(path: str, tier: Tier) -> Iterator[Problem]:
     if tier.unit_price is not None:
         yield from number_problems(f"{path}.unit_price", tier.unit_price)
     yield from number_problems(f"{path}.flat_fee", tier.flat_fee)
+    if tier.maximum is not None:
+        yield from number_problems(f"{path}.maximum", tier.maximum)
 
 
 def _percent_tier_problems(path: str, tier: PercentTier) -> Iterator[Problem]:

@@ -21,12 +21,13 @@ Proration = Literal["none", "day", "second"]
 class Tier:
     """Units above the tier before and up to `up_to` (None: no end) at `unit_price`, plus `flat_fee` once entered.
 
-    Without a `unit_price` the tier costs its flat fee only.
+    Without a `unit_price` the tier costs its flat fee only. With a `maximum` it costs at most that, fee included.
     """
 
     up_to: Decimal | None
     unit_price: Decimal | None = None
     flat_fee: Decimal = Decimal(0)
+    maximum: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Bounds may be fractions; a unit that lies above a tier's end, by however little,
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from pricing.errors import PricingError
@@ -33,14 +34,17 @@ def graduated_steps(tiers: Sequence[Tier], usage: Decimal, before: Decimal, word
                 if tier.unit_price is None
                 else words(order, units, tier.unit_price)
             )
-            yield step(text, units, tier.unit_price, flat_fee=flat_fee, over=over, up_to=tier.up_to, tier=tier_number)
+            part = step(text, units, tier.unit_price, flat_fee=flat_fee, over=over, up_to=tier.up_to, tier=tier_number)
+            yield _capped(part, tier, EXACT.subtract(first, over))
         if tier.up_to is None or end <= tier.up_to:
             return
         over = tier.up_to
     raise beyond_last(end, over)
 
 
-def volume_step(tiers: Sequence[Tier], usage: Decimal, whole: Decimal, unit: str, *, owes_flat_fee: bool) -> Step:
+def volume_step(
+    tiers: Sequence[Tier], usage: Decimal, before: Decimal, whole: Decimal, unit: str, *, owes_flat_fee: bool
+) -> Step:
     """Charge all units at the price of the tier that the whole reaches, and its flat fee once."""
     position, over = reached([tier.up_to for tier in tiers], whole)
     tier = tiers[position]
@@ -51,7 +55,23 @@ def volume_step(tiers: Sequence[Tier], usage: Decimal, whole: Decimal, unit: str
         else f"{counted(usage, unit)} at {unit_price_text(tier.unit_price)}"
     )
     volume = f"{text} for a volume of {number(whole)}"
-    return step(volume, usage, tier.unit_price, flat_fee=flat_fee, over=over, up_to=tier.up_to, tier=position + 1)
+    part = step(volume, usage, tier.unit_price, flat_fee=flat_fee, over=over, up_to=tier.up_to, tier=position + 1)
+    return _capped(part, tier, ZERO if owes_flat_fee else before)
+
+
+def _capped(part: Step, tier: Tier, before: Decimal) -> Step:
+    """Return a part of a tier that follows `before` units of it as it is within the tier's maximum (Meteroid's cap).
+
+    A part beyond the maximum costs what is left of it, whatever its units.
+    """
+    price = ZERO if tier.unit_price is None else tier.unit_price
+    reached_amount = EXACT.add(tier.flat_fee, EXACT.multiply(EXACT.add(before, part.quantity), price))
+    if tier.maximum is None or reached_amount <= tier.maximum:
+        return part
+    earlier = EXACT.add(tier.flat_fee, EXACT.multiply(before, price)) if before else ZERO
+    left = EXACT.subtract(tier.maximum, min(earlier, tier.maximum))
+    text = f"{part.text}, at most {price_text(tier.maximum)}"
+    return replace(part, text=text, unit_price=None, flat_fee=left, amount=left)
 
 
 def stair_step(stairs: Sequence[Stair], usage: Decimal, whole: Decimal, unit: str, *, owes_flat_fee: bool) -> Step:
@@ -68,7 +88,8 @@ def flat_fee_at_zero(first: Tier) -> Iterator[Step]:
     if first.flat_fee:
         text = f"flat fee of {price_text(first.flat_fee)} without usage"
         amount = first.flat_fee
-        yield Step(text, ZERO, first.unit_price, amount, amount, over=ZERO, up_to=first.up_to, tier=1)
+        fee = Step(text, ZERO, first.unit_price, amount, amount, over=ZERO, up_to=first.up_to, tier=1)
+        yield _capped(fee, first, ZERO)
 
 
 def reached(ends: Sequence[Decimal | None], whole: Decimal) -> tuple[int, Decimal]:

@@ -60,6 +60,10 @@ APRIL = datetime(2026, 4, 1, tzinfo=UTC)
         ),
         (Volume((Tier(None, ONE),)), "by volume: 1 per token beyond"),
         (
+            Volume((Tier(None, ONE, Decimal(2), Decimal(9)),)),
+            "by volume: 1 per token beyond plus 2, at most 9",
+        ),
+        (
             StairStep((Stair(TEN, ONE), Stair(None, Decimal("9.50")))),
             "one amount by volume: 1 up to 10; 9.5 beyond",
         ),

@@ -64,6 +64,7 @@ def _tiers(terms: Terms) -> tuple[Tier, ...]:
             decimal_or_none(tier.get("up_to")),
             decimal_or_none(tier.get("unit_amount")),
             decimal_or_none(tier.get("flat_amount")) or Decimal(0),
+            decimal_or_none(tier.get("tier_cap")),
         )
         for tier in terms["tiers"]
     )

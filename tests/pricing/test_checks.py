@@ -71,6 +71,7 @@ PREPAID = Commit("prepaid", "Prepaid", D(100), on(1), on(31), ("chat",))
         (volume((None, "-1")), "tiers[0].unit_price", "zero or more"),
         (volume((None, "1", "-1")), "tiers[0].flat_fee", "zero or more"),
         (Graduated((Tier(D(5), None, D(-1)), Tier(None))), "tiers[0].flat_fee", "zero or more"),
+        (Graduated((Tier(None, D(1), maximum=D(-1)),)), "tiers[0].maximum", "zero or more"),
         (Package(D(1), D(1), free_units=D(-1)), "free_units", "zero or more"),
         (StairStep(()), "stairs", "give at least one stair"),
         (StairStep((Stair(D(5), D(1)), Stair(D(4), D(2)), Stair(None, D(3)))), "stairs[1].up_to", "is 4; it must be"),
