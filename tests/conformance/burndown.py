@@ -31,7 +31,7 @@ def answer(case: Case) -> Json:
     grants = [grant for given in case.input["grants"] for grant in _grants(given, moment(case.input["from"]))]
     run = burn_down(
         [one.grant for one in grants],
-        {one.grant.grant_id: _opening(one, case.input["opening_balances"]) for one in grants},
+        {one.grant.grant_id: _opening(one, case.input.get("opening_balances")) for one in grants},
         [Used(moment(one["at"]), decimal(one["quantity"])) for one in case.input["usage"]],
         Period(moment(case.input["from"]), moment(case.input["until"])),
         resets=[moment(text) for text in case.pricing.get("resets", ())],
@@ -80,7 +80,10 @@ def _recurrence(given: Json | None) -> Recurrence | None:
     return Recurrence(CADENCES[given["interval"]], moment(given["anchor"]))
 
 
-def _opening(one: _Given, balances: Mapping[str, Any]) -> Decimal:
+def _opening(one: _Given, balances: Mapping[str, Any] | None) -> Decimal:
+    """Return what a grant holds at the start; where no balances are given at all, it is whole."""
+    if balances is None:
+        return one.grant.amount
     given = balances.get(one.grant.grant_id) if one.is_named else None
     return decimal(balances.get("each", ZERO) if given is None else given)
 

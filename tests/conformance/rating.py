@@ -36,7 +36,7 @@ def answer(case: Case) -> Answer:
     given = case.input
     if "sequence" in given:
         return {"runs": _runs(case)}
-    if "line_mode" in given:
+    if "line_mode" in given or case.pricing.get("model") == "flat":
         return _split(case)
     if "model" not in case.pricing:
         return _free_quantity(case)
@@ -165,7 +165,7 @@ def _free_quantity(case: Case) -> Answer:
 
 def _split(case: Case) -> Answer:
     given = case.input
-    part = PARTS[given["line_mode"]]
+    part = PARTS[given.get("line_mode", "single_per_period")]
     if case.pricing.get("model") == "flat":
         lines = _flat(case, part)
     else:
@@ -179,7 +179,7 @@ def _split(case: Case) -> Answer:
             convert_alone=True,
         )
     paid = with_credits(lines, [decimal(amount) for amount in given.get("credits_to_apply", ())])
-    return {"lines": [_told(line) for line in paid], "total": total_of(paid)}
+    return {"lines": [_told(line) for line in paid], "total": total_of(paid), "amount": total_of(paid)}
 
 
 def _runs(case: Case) -> list[Answer]:
