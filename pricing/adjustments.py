@@ -75,7 +75,7 @@ class _Work:
 
         hit = self._where(applies)
         if discount.kind == "percentage":
-            share = min(EXACT.divide(discount.value, HUNDRED), Decimal(1))
+            share = EXACT.divide(discount.value, HUNDRED)
             parts: Mapping[int, Decimal] = {n: EXACT.multiply(net_amount(self.charges[n]), share) for n in hit}
         else:
             parts = self._shares(min(discount.value, self._sum(hit)), hit)

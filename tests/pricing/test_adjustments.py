@@ -69,11 +69,6 @@ def test_a_discount_counts_in_periods_that_begin_in_its_window() -> None:
     assert [net(may, None), net(None, APRIL.start), net(march, APRIL.start)] == [D(100), D(100), D(100)]
 
 
-def test_a_percentage_above_a_hundred_takes_everything_and_no_more() -> None:
-    agreed = terms(discounts=(Discount("off", "Off", "percentage", D(120)),))
-    assert net_amount(rated(agreed, used("tokens", "100")).charges[0]) == 0
-
-
 def test_a_discount_on_a_tag_leaves_other_products_alone() -> None:
     agreed = terms(discounts=(Discount("ai", "AI", "percentage", D(10), ("tag:ai",)),))
     period = rated(agreed, used("tokens", "100"), used("calls", "100"))

@@ -161,10 +161,8 @@ def test_several_overrides_of_groups_stand_in_their_order_before_what_is_not_pic
     assert isinstance(changed.price, Matrix)
     for model, region, price in (("large", "eu", "1"), ("small", "eu", "2"), ("large", "us", "27"), ("x", "y", "27")):
         assert cell_price(changed.price, {"model": model, "region": region}) == per_unit(price)
-    assert (
-        changed.source == "override a where it is model large and region eu, override b where it is region eu, "
-        "override c"
-    )
+    told = "override a where it is model large and region eu, override b where it is region eu, override c"
+    assert changed.source == told
 
 
 def test_a_window_of_an_override_begins_at_its_start_and_ends_before_its_end() -> None:
