@@ -115,7 +115,8 @@ def _counts(
     before = measure_of(earlier)
     counts: list[Count] = []
     charged_before = NOTHING
-    for start, in_window in windows.items():
+    for start, added in windows.items():
+        in_window = _under_one_commitment(added)
         product = in_window[0].agreement.product
         opening = before if tier_period_of(product) == "contract" else NOTHING
         granted = allotment.granted(product)
@@ -126,6 +127,14 @@ def _counts(
         used = total([opening.quantity, *(measure.quantity for measure in measures)])
         allotment.end_window(product, granted, billable(used, product, ZERO))
     return tuple(counts), charged_before
+
+
+def _under_one_commitment(additions: Sequence[_Addition]) -> Sequence[_Addition]:
+    """Rate a committed window whole by the terms in which it begins: it has one commitment, whatever changes in it."""
+    first = additions[0].agreement
+    if first.product.commitment is None:
+        return additions
+    return [replace(one, agreement=replace(first, interval=one.agreement.interval)) for one in additions]
 
 
 def _settled(frame: Frame, groups: Groups, start: datetime, additions: Sequence[_Addition]) -> tuple[Measure, ...]:

@@ -63,6 +63,18 @@ def test_a_window_is_charged_with_its_last_interval_so_that_its_day_carries_it_w
     assert by_day(rated.charges[0]) == [(day, "20") for day in range(1, 31)]
 
 
+def test_a_window_within_which_the_price_changes_has_the_commitment_that_it_began_with() -> None:
+    commitment = WindowedCommitment("day", quantity=D(10), true_up=True)
+    three = product("chat", PerUnit(D(3)))
+    versions = [
+        terms(replace(TWO, commitment=commitment)),
+        terms(replace(three, commitment=commitment), version=2, effective_from=on(2, 12)),
+    ]
+    # 2 April, in which the price rises at noon, is committed to once, at the price of its morning.
+    found = [by_day(charge) for charge in rate(versions, []).charges]
+    assert found == [[(1, "20"), (2, "20")], [(day, "30") for day in range(3, 31)]]
+
+
 def test_the_lines_of_a_charge_add_up_to_its_rounded_amount() -> None:
     discounted = replace(
         terms(product("chat", PerUnit(D("0.333")))), discounts=(Discount("off", "Half off", "percentage", D(50)),)

@@ -48,20 +48,28 @@ money = st.decimals(0, 9, places=2) | st.decimals(0, D("0.01"), places=12)
 sizes = st.integers(1, 40).map(Decimal)
 bounds = st.lists(sizes, max_size=2).map(lambda widths: [*accumulate(widths), None])
 rows = bounds.flatmap(lambda ends: st.tuples(*(st.tuples(st.just(end), money, money) for end in ends)))
+
+
+def _tier(row: tuple[tuple[Decimal | None, Decimal, Decimal], Decimal | None]) -> Tier:
+    (end, price, fee), room = row
+    return Tier(end, price, fee, None if room is None else fee + room)
+
+
+tiers = rows.flatmap(lambda found: st.tuples(*(st.tuples(st.just(row), st.none() | sizes).map(_tier) for row in found)))
 blocks = st.lists(st.builds(Block, sizes, money, st.integers(1, 3).map(Decimal)), max_size=2)
 endless_blocks = st.builds(lambda first, last: (*first, last), blocks, st.builds(Block, sizes, money))
 
 steady_prices: st.SearchStrategy[CellPrice] = st.one_of(
     money.map(PerUnit),
     st.builds(Package, sizes, money, st.sampled_from(["up", "down", "half_up"]), st.just(D(0)) | sizes),
-    rows.map(lambda found: Graduated(tuple(Tier(*row) for row in found))),
+    tiers.map(Graduated),
     endless_blocks.map(GraduatedBlocks),
 )
 """Prices whose amount of the first units stays as it is, whatever comes after them."""
 
 all_prices: st.SearchStrategy[CellPrice] = st.one_of(
     steady_prices,
-    rows.map(lambda found: Volume(tuple(Tier(*row) for row in found), flat_fee_at_zero=True)),
+    tiers.map(lambda found: Volume(found, flat_fee_at_zero=True)),
     rows.map(lambda found: StairStep(tuple(Stair(end, amount) for end, amount, _ in found))),
     endless_blocks.map(VolumeBlocks),
     rows.map(lambda found: GraduatedPercentage(tuple(PercentTier(*row) for row in found))),
