@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from ledger.contract_checks import metrics_of, spans_of_customer
 from ledger.contracts import Contract
 from ledger.intake.readings import metric_event_types, read_metrics
+from pricing.agreements import usage_products
 from pricing.calendar import Period
 from pricing.models import wants_values
 from pricing.money import ZERO
 from pricing.segments import terms_in_force
-from pricing.series import usage_products
 from pricing.terms import Reading, Terms
 
 
@@ -59,7 +59,14 @@ def earlier_readings(
     if len(cuts) <= 1:
         return ()
     wanted = {metric_id for version in terms for metric_id in metrics_of(version)}
-    read = read_metrics(connection, contract.customer_id, cuts, restarts=cuts, time_zone=contract.time_zone)
+    read = read_metrics(
+        connection,
+        contract.customer_id,
+        cuts,
+        restarts=cuts,
+        time_zone=contract.time_zone,
+        values_of=_metrics_with_values(terms),
+    )
     found = {metric.metric_id: metric.readings for metric in read}
     earlier: list[Reading] = []
     for metric_id in sorted(wanted):

@@ -157,7 +157,7 @@ def _net_slices(charge: Charge, last: Period) -> tuple[ChargeSlice, ...]:
         return charge.slices
     added = total([a.amount for a in charge.adjustments if a.kind == "minimum"])
     net = net_amount(charge)
-    left = EXACT.subtract(net, added)
+    left = max(EXACT.subtract(net, added), ZERO)  # a contract's maximum may take off more than a minimum has left
     gross = total([part.amount for part in charge.slices])
     slices: list[ChargeSlice] = []
     counted, reached = ZERO, ZERO

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from pricing.agreements import Agreement, agreements_by_product, terms_by_interval
-from pricing.agreements import usage_products as usage_products  # noqa: PLC0414, the ledger finds it here
+from pricing.agreements import Agreement, agreements_by_product, terms_by_interval, usage_products
 from pricing.allotment import Allotment
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError, NegativeQuantityError

@@ -8,7 +8,6 @@ from decimal import Decimal
 from itertools import groupby
 from random import Random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +111,6 @@ def test_no_result_holds_a_float(contract: Contract) -> None:
     assert not [value for value in _walk(contract.rated()) if isinstance(value, float)]
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="adjustments scale the slices below zero")
 def test_a_maximum_of_the_contract_may_take_off_more_than_the_usage_of_a_product_with_a_minimum() -> None:
     """Usage of 2, brought to its minimum of 20, of which the contract's maximum leaves 10."""
     bounded = replace(product("chat", PerUnit(D(1))), minimum=D(20))

@@ -112,13 +112,11 @@ def contracts(draw: st.DrawFn, prices: st.SearchStrategy[CellPrice], *, falls: b
     )
     agreed = terms(*products)
     if adjusted:
-        has_minimum = any(one.minimum is not None for one in products)
         agreed = replace(
             agreed,
             discounts=tuple(draw(st.lists(discounts, max_size=2, unique_by=lambda one: one.discount_id))),
             minimum=draw(st.none() | sizes),
-            # Beside a product's minimum it fails: test_composition_laws.py has the case as an expected failure.
-            maximum=None if has_minimum else draw(st.none() | sizes.map(lambda amount: amount + 40)),
+            maximum=draw(st.none() | sizes.map(lambda amount: amount + 40)),
         )
     return Contract((agreed,), tuple(draw(events(falls=falls))) + tuple(draw(st.lists(earlier, max_size=4))))
 
