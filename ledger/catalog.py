@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from ledger.entities import Entity, create_entity, list_entities
 from ledger.errors import InvalidError, MeterbookError, NotFoundError, StateError
 from ledger.files.cards import parse_catalog, parse_rate_card
 from ledger.files.contracts import parse_contract
-from ledger.files.document import FileError
+from ledger.files.document import FileError, read_items
 from ledger.files.metrics import read_metrics
 from ledger.files.parties import read_customers, read_entities
 from ledger.files.writing import (
@@ -30,7 +30,9 @@ from ledger.files.writing import (
 from ledger.metrics import create_metric, list_metrics
 from ledger.rate_cards import load_cards, record_card
 from ledger.terms_codec import digest_of
+from pricing.calendar import local_midnight
 from pricing.cards import RateCard
+from pricing.errors import PricingError
 from pricing.metrics import Metric
 
 Action = Literal["create", "change", "nothing"]
@@ -42,12 +44,13 @@ ORDER = ("entity", "customer", "metric", "rate_card", "contract")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something that a file defines; `text` is the file's."""
+    """Something that a file defines; `text` is the file's, `line` where it begins there."""
 
     file: str
     kind: str
     item: Item
     text: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def read_catalog(files: Mapping[str, str]) -> tuple[Found, ...]:
     problems: list[str] = []
     for file, text in files.items():
         try:
-            found += [Found(file, kind, item, text) for kind, item in _items(text)]
+            found += [Found(file, kind, item, text, line) for line, kind, item in _items(text)]
         except FileError as error:
             problems += [f"{file}: {problem}" for problem in error.problems]
         except InvalidError as error:
@@ -90,7 +93,8 @@ def read_catalog(files: Mapping[str, str]) -> tuple[Found, ...]:
             continue  # a metric may come once for each of its versions
         first = named.setdefault((one.kind, name_of(one.item)), one.file)
         if first != one.file:
-            problems.append(f"{one.file}: {one.kind} {name_of(one.item)} stands in {first} as well; keep one of them")
+            name = name_of(one.item)
+            problems.append(f"{one.file}: line {one.line}: {one.kind} {name} stands in {first} as well; keep one")
     if problems:
         raise CatalogError(problems)
     return tuple(sorted(found, key=lambda one: ORDER.index(one.kind)))
@@ -101,23 +105,24 @@ def apply_catalog(
     found: Sequence[Found],
     *,
     by: str,
-    effective_from: datetime | None = None,
+    effective_from: date | None = None,
     reason: str = "",
 ) -> tuple[Change, ...]:
     """Record what files define, and return what became of each; the same again changes nothing.
 
-    Contracts whose terms are changed are amended from `effective_from`. Raises `CatalogError` with everything that is
-    refused: then the caller rolls back. A plan is an application that is rolled back.
+    Contracts whose terms are changed are amended from `effective_from`, midnight in their time zones. Raises
+    `CatalogError` with everything that is refused, by file and line: then the caller rolls back.
     """
     changes: list[Change] = []
     problems: list[str] = []
+    connection.execute(_LOCK_CUSTOMERS, {"ids": _buyers(found)})
     for one in found:
         savepoint = connection.begin_nested()
         try:
             action, detail = _apply(connection, one, by=by, effective_from=effective_from, reason=reason)
-        except MeterbookError as error:
+        except (MeterbookError, PricingError) as error:
             savepoint.rollback()
-            problems.append(f"{one.file}: {error}")
+            problems.append(f"{one.file}: line {one.line}: {one.kind}: {error}")
             continue
         savepoint.commit()
         changes.append(Change(one.file, one.kind, name_of(one.item), action, detail))
@@ -131,7 +136,7 @@ def plan_catalog(
     found: Sequence[Found],
     *,
     by: str,
-    effective_from: datetime | None = None,
+    effective_from: date | None = None,
     reason: str = "",
 ) -> tuple[Change, ...]:
     """Return what `apply_catalog` would do, and undo it; raises what it raises."""
@@ -179,11 +184,21 @@ def name_of(item: Item) -> str:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def _items(text: str) -> list[tuple[str, Item]]:
+def _items(text: str) -> list[tuple[int, str, Item]]:
+    """Return what a file defines, with the line and the kind of each."""
     kind = kind_of(text)
+    parts = read_items(text)
     if kind == "catalog":
-        catalog = parse_catalog(text)
-        return [*(("metric", m) for m in catalog.metrics), *(("rate_card", c) for c in catalog.rate_cards)]
+        catalog, (whole, *_) = parse_catalog(text), parts
+        lists: Sequence[tuple[str, str, Sequence[Item]]] = [
+            ("metrics", "metric", catalog.metrics),
+            ("rate_cards", "rate_card", catalog.rate_cards),
+        ]
+        return [
+            (whole.findings.line_of(f"{key}[{n}]"), name, item)
+            for key, name, items in lists
+            for n, item in enumerate(items)
+        ]
     readers: Mapping[str, Callable[[str], Sequence[Item]]] = {
         "entity": read_entities,
         "customer": read_customers,
@@ -191,7 +206,8 @@ def _items(text: str) -> list[tuple[str, Item]]:
         "rate_card": lambda one: [parse_rate_card(one)],
         "contract": lambda one: [parse_contract(one)],
     }
-    return [(kind, item) for item in readers[kind](text)]
+    lines = [part.findings.line_of(part.path) for part in parts]
+    return [(line, kind, item) for line, item in zip(lines, readers[kind](text), strict=True)]
 
 
 def kind_of(text: str) -> str:
@@ -215,7 +231,7 @@ def kind_of(text: str) -> str:
 
 
 def _apply(
-    connection: sa.Connection, one: Found, *, by: str, effective_from: datetime | None, reason: str
+    connection: sa.Connection, one: Found, *, by: str, effective_from: date | None, reason: str
 ) -> tuple[Action, str]:
     match one.item:
         case Entity():
@@ -239,7 +255,7 @@ def _apply(
 
 
 def _apply_contract(
-    connection: sa.Connection, one: Found, *, by: str, effective_from: datetime | None, reason: str
+    connection: sa.Connection, one: Found, *, by: str, effective_from: date | None, reason: str
 ) -> tuple[Action, str]:
     contract_id = name_of(one.item)
     try:
@@ -252,6 +268,12 @@ def _apply_contract(
     in_force = agreed_terms(connection, contract_id)[-1]
     as_agreed = replace(in_force, version=1, effective_from=definition.terms.effective_from)
     recorded = recorded_definition(connection, contract_id)
+    end_at = get_contract(connection, contract_id).end_at
+    if definition.end_at is not None and definition.end_at != end_at:
+        raise StateError(
+            f"contract {contract_id} would end at {definition.end_at.isoformat()} instead of "
+            f"{'no day' if end_at is None else end_at.isoformat()}; end it with `meterbook contract end`"
+        )
     same = replace(definition, terms=recorded.terms, end_at=None) == replace(recorded, end_at=None)
     if same and digest_of(as_agreed) == digest_of(definition.terms):
         return "nothing", ""
@@ -259,11 +281,22 @@ def _apply_contract(
         raise StateError(
             f"contract {contract_id} is agreed otherwise already; say with --from from which day the change counts"
         )
+    moment = local_midnight(effective_from, recorded.time_zone)
     version = amend_contract(
-        connection, contract_id, definition, effective_from=effective_from, reason=reason or "catalogue", by=by
+        connection, contract_id, definition, effective_from=moment, reason=reason or "catalogue", by=by
     )
-    return "change", f"version {version} from {effective_from:%Y-%m-%d %H:%M} UTC"
+    return "change", f"version {version} from {effective_from} in {recorded.time_zone}"
 
 
 def _as_action(outcome: str) -> Action:
     return {"created": "create", "changed": "change"}.get(outcome, "nothing")  # type: ignore[return-value] # the three
+
+
+def _buyers(found: Sequence[Found]) -> list[str]:
+    return sorted({one.item.customer_id for one in found if isinstance(one.item, ContractDefinition)})
+
+
+_LOCK_CUSTOMERS = sa.text(
+    "select customer_id from customer where customer_id = any(:ids) order by customer_id for update"
+)
+"""Customers before metrics, as intake locks them: otherwise each could wait for the other."""

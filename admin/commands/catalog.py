@@ -1,28 +1,28 @@
 """`meterbook catalog`: everything that is sold and agreed, as files."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from admin import durable
-from admin.commands.options import AsJson, By, read_text
+from admin.commands.options import AsJson, By, parse_day, read_text
 from admin.connections import books
 from admin.errors import AwayError, DoorError
 from admin.screen import say, say_json, show_table
 from ledger.catalog import Change, apply_catalog, export_catalog, plan_catalog, read_catalog
-from ledger.errors import InvalidError
-from ledger.files.values import parse_moment
 
 application = typer.Typer()
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A folder of YAML files.")]
 NewFolder = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Where the files are written.")]
 From = Annotated[
-    str | None,
-    typer.Option("--from", metavar="YYYY-MM-DD", help="From when contracts whose files are changed are amended (UTC)."),
+    date | None,
+    typer.Option(
+        "--from", metavar="YYYY-MM-DD", parser=parse_day, help="The first day of the terms of contracts that change."
+    ),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why contracts are amended; it is kept with them.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Apply without asking.")]
@@ -42,9 +42,8 @@ def apply(
 ) -> None:
     """Record what the files of a folder define, all or nothing; the plan is shown first. The same again is harmless."""
     found = read_catalog(_read(folder))
-    moment = _moment(effective_from)
     with books() as connection:
-        planned = plan_catalog(connection, found, by=by, effective_from=moment, reason=reason)
+        planned = plan_catalog(connection, found, by=by, effective_from=effective_from, reason=reason)
     if as_json and plan:
         say_json(planned)
         return
@@ -56,7 +55,7 @@ def apply(
     if is_changed and not (yes or as_json):
         typer.confirm("Apply this?", abort=True)
     with books() as connection:
-        applied = apply_catalog(connection, found, by=by, effective_from=moment, reason=reason)
+        applied = apply_catalog(connection, found, by=by, effective_from=effective_from, reason=reason)
     _start(applied)
     if as_json:
         say_json(applied)
@@ -73,7 +72,7 @@ def export(folder: NewFolder) -> None:
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         say(f"{path} is written")
     if not files:
         say("nothing is recorded yet")
@@ -86,13 +85,6 @@ def _read(folder: Path) -> dict[str, str]:
     if not found:
         raise DoorError(f"{folder} holds no *.yaml file; write one with `meterbook init --template llm-api {folder}`")
     return found
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        return None if text is None else parse_moment(text, "UTC")
-    except InvalidError as error:
-        raise DoorError(f"--from {error}") from error
 
 
 def _show(planned: Sequence[Change]) -> None:

@@ -1,6 +1,6 @@
 """The catalogue as files: a plan, all or nothing, twice is once, and the same files back."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -111,17 +111,38 @@ def test_a_changed_rate_and_a_changed_contract_count_from_their_dates(connection
         "card.yaml": FILES["card.yaml"] + '      - {from: 2031-01-01, price: {model: per_unit, unit_price: "0.13"}}\n',
         "contract.yaml": FILES["contract.yaml"].replace('"49.90"', '"59.90"'),
     }
-    with pytest.raises(CatalogError, match=r"contract.yaml: contract plan is agreed otherwise .* say with --from"):
+    with pytest.raises(
+        CatalogError, match=r"contract.yaml: line 1: contract: .* is agreed otherwise .* say with --from"
+    ):
         plan_catalog(connection, read_catalog(changed), by="ada")
-    august = datetime(2026, 8, 14, 18, 30, tzinfo=UTC)
+    august = date(2026, 8, 15)
     changes = apply_catalog(connection, read_catalog(changed), by="ada", effective_from=august, reason="list prices")
     told = {change.name: (change.action, change.detail) for change in changes}
     assert told["list"] == ("change", "servers")
-    assert told["plan"] == ("change", "version 2 from 2026-08-14 18:30 UTC")
-    assert len(agreed_terms(connection, "plan")) == 2
+    assert told["plan"] == ("change", "version 2 from 2026-08-15 in Asia/Kolkata")
+    # midnight in India is 18:30 UTC of the day before
+    agreed = [terms.effective_from for terms in agreed_terms(connection, "plan")]
+    assert agreed[1:] == [datetime(2026, 8, 14, 18, 30, tzinfo=UTC)]
     assert {a for _, _, a in actions(apply_catalog(connection, read_catalog(changed), by="ada"))} == {"nothing"}
     exported = read_catalog(export_catalog(connection))
     assert {a for _, _, a in actions(apply_catalog(connection, exported, by="ada"))} == {"nothing"}
+
+
+def test_a_changed_end_is_refused_because_no_amendment_ends_a_contract(connection: sa.Connection) -> None:
+    apply_catalog(connection, read_catalog(FILES), by="ada")
+    text = FILES["contract.yaml"]
+    longer = {"contract.yaml": text.replace("end: 2029-01-01", "end: 2028-01-01")}
+    with pytest.raises(CatalogError, match=r"contract plan would end at 2027-12-31T18:30.* `meterbook contract end`"):
+        plan_catalog(connection, read_catalog(longer), by="ada")
+    silent = {"contract.yaml": text.replace("end: 2029-01-01\n", "", 1)}
+    assert {a for _, _, a in actions(plan_catalog(connection, read_catalog(silent), by="ada"))} == {"nothing"}
+
+
+def test_what_the_books_refuse_is_told_with_the_line_of_its_document(connection: sa.Connection) -> None:
+    apply_catalog(connection, read_catalog(FILES), by="ada")
+    changed = {"metrics.yaml": FILES["metrics.yaml"].replace("time_unit: hour", "time_unit: day")}
+    with pytest.raises(CatalogError, match=r"metrics.yaml: line 7: metric: .* a changed rule needs effective_from"):
+        plan_catalog(connection, read_catalog(changed), by="ada")
 
 
 def test_everything_wrong_is_told_at_once_and_nothing_is_applied(connection: sa.Connection) -> None:
@@ -140,8 +161,8 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_applied(connection: sa.
     missing = {name: text for name, text in FILES.items() if name not in ("metrics.yaml", "buyers.yaml")}
     with undone(connection), pytest.raises(CatalogError) as refused:
         apply_catalog(connection, read_catalog(missing), by="ada")
-    assert "card.yaml: rate card list cannot be recorded: metric tokens" in str(refused.value)
-    assert "contract.yaml: contract plan cannot be started" in str(refused.value)
+    assert "card.yaml: line 1: rate_card: rate card list cannot be recorded: metric tokens" in str(refused.value)
+    assert "contract.yaml: line 1: contract: contract plan cannot be started" in str(refused.value)
     with pytest.raises(CatalogError, match=r"contract plan stands in contract\.yaml as well"):
         read_catalog({**FILES, "other.yaml": FILES["contract.yaml"]})
 
