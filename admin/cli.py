@@ -17,6 +17,7 @@ NOUNS = {
     "entity": ("Who sells: currency, time zone and invoice series.", "meterbook entity create entity.yaml"),
     "customer": ("Who buys, and under which names their usage arrives.", "meterbook customer create customers.yaml"),
     "metric": ("What is counted: the rules that turn events into quantities.", "meterbook metric create metrics.yaml"),
+    "ratecard": ("The prices that many contracts share.", "meterbook ratecard show list-2026"),
     "apikey": ("Who may speak to the HTTP API.", "meterbook apikey create gateway-eu-1"),
     "contract": (
         "What was agreed: prices, commits, invoicing and collection.",

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import yaml
 
 from ledger.amendments import amend_contract, read_amendment
+from ledger.contract_checks import differences
 from ledger.contracts import agreed_terms, create_contract, get_contract, list_contracts, recorded_definition
 from ledger.customers import Customer, create_customer, list_customers
 from ledger.definitions import ContractDefinition
@@ -29,7 +30,7 @@ from ledger.files.writing import (
 )
 from ledger.metrics import create_metric, list_metrics
 from ledger.rate_cards import load_cards, record_card
-from ledger.terms_codec import digest_of
+from ledger.terms_codec import content_of, digest_of
 from pricing.calendar import local_midnight
 from pricing.cards import RateCard
 from pricing.errors import PricingError
@@ -285,7 +286,8 @@ def _apply_contract(
     version = amend_contract(
         connection, contract_id, definition, effective_from=moment, reason=reason or "catalogue", by=by
     )
-    return "change", f"version {version} from {effective_from} in {recorded.time_zone}"
+    changed = ", ".join(differences(content_of(as_agreed), content_of(definition.terms)))
+    return "change", f"version {version} from {effective_from} in {recorded.time_zone}: {changed}"
 
 
 def _as_action(outcome: str) -> Action:

@@ -119,7 +119,7 @@ def test_a_changed_rate_and_a_changed_contract_count_from_their_dates(connection
     changes = apply_catalog(connection, read_catalog(changed), by="ada", effective_from=august, reason="list prices")
     told = {change.name: (change.action, change.detail) for change in changes}
     assert told["list"] == ("change", "servers")
-    assert told["plan"] == ("change", "version 2 from 2026-08-15 in Asia/Kolkata")
+    assert told["plan"] == ("change", "version 2 from 2026-08-15 in Asia/Kolkata: prices.base.price.amount")
     # midnight in India is 18:30 UTC of the day before
     agreed = [terms.effective_from for terms in agreed_terms(connection, "plan")]
     assert agreed[1:] == [datetime(2026, 8, 14, 18, 30, tzinfo=UTC)]
