@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 
 from pricing.money import EXACT, ZERO
 
 
 def increments(totals: Sequence[Decimal]) -> tuple[Decimal, ...]:
     """Return what each of successive totals adds to the one before, the first to zero; a fall is below zero."""
-    return tuple(EXACT.subtract(reached, before) for before, reached in zip((ZERO, *totals[:-1]), totals, strict=True))
+    return tuple(EXACT.subtract(reached, before) for before, reached in pairwise((ZERO, *totals)))
 
 
 @dataclass(frozen=True, slots=True)
