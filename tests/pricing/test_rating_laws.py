@@ -184,6 +184,7 @@ def test_products_of_one_tier_group_cost_what_one_product_would(usage: list[tupl
 def test_what_is_taken_back_was_never_charged(
     product: ProductPrice, usage: list[tuple[int, str, Decimal]], day: int
 ) -> None:
+    usage = [*usage, *((0, model, D(0)) for model in MODELS)]  # a group that is never seen owes no flat fee
     taken_back = [*usage, (day, "large", D(20)), (day, "large", D(-20))]
     without = rated(product, [reading(*one, 0) for one in usage])
     assert rated(product, [reading(*one, 0) for one in taken_back]).lines == without.lines
