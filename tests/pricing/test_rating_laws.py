@@ -1,16 +1,14 @@
-"""Laws of rating with groups, windows, conversions, allowances, shared tiers and adjustments."""
+"""Laws of shared tiers, and of usage that is taken back."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricing.adjustments import net_amount
 from pricing.calendar import Period
-from pricing.money import EXACT, currency, to_ledger_scale, total
+from pricing.money import currency, total
 from pricing.prices import (
     Block,
     Cell,
@@ -36,7 +34,6 @@ from pricing.rating import rate_period
 from pricing.terms import (
     Allowance,
     Conversion,
-    Discount,
     Lot,
     ProductPrice,
     QuantityRounding,
@@ -63,7 +60,6 @@ CELLS: list[CellPrice] = [
     GraduatedPercentage((PercentTier(D(50), D(3), D(1)), PercentTier(None, D(2)))),
     Dynamic(D("1.5")),
 ]
-ADDITIVE = (PerUnit, Graduated, GraduatedPercentage, Dynamic)
 PRICES: list[Price] = [
     *CELLS,
     Matrix(("model",), (Cell(("large",), CELLS[3]),), CELLS[0]),
@@ -107,66 +103,6 @@ def rated(product: ProductPrice, readings: list[Reading], **options: object) -> 
     return rate_period([terms], readings, [lot], APRIL, entity_time_zone="UTC")
 
 
-DISCOUNTS = (Discount("d", "D", "percentage", D("7.5")), Discount("f", "F", "fixed", D("1.23")))
-
-
-@given(products(), READINGS, st.randoms(use_true_random=False))
-@settings(deadline=None)
-def test_order_and_batching_of_readings_do_not_matter(
-    product: ProductPrice, usage: list[tuple[int, str, Decimal]], order: Random
-) -> None:
-    whole = rated(product, [reading(*one) for one in usage], discounts=DISCOUNTS)
-    halves = [reading(day, model, part, n) for day, model, q in usage for n, part in ((0, q / 2), (1, q - q / 2))]
-    order.shuffle(halves)
-    assert rated(product, halves, discounts=DISCOUNTS) == whole
-
-
-@given(products(), READINGS)
-@settings(deadline=None)
-def test_everything_adds_up_and_nothing_is_below_zero(
-    product: ProductPrice, usage: list[tuple[int, str, Decimal]]
-) -> None:
-    period = rated(product, [reading(*one) for one in usage], discounts=DISCOUNTS, maximum=D(50))
-    for charge in period.charges:
-        assert charge.amount == total([step.amount for step in charge.steps])
-        for step in charge.steps:
-            by_unit = EXACT.multiply(step.quantity, step.unit_price or D(0))
-            assert EXACT.add(by_unit, step.flat_fee) == step.amount
-        assert total([part.amount for part in charge.slices]) == to_ledger_scale(net_amount(charge))
-        assert all(part.amount >= 0 for part in charge.slices)
-    drawn = total([draw.amount for draw in period.draws])
-    assert dict(period.lots_after)["lot"] == 7 - drawn
-    usage_lines = [line for line in period.lines if line.kind != "credit"]
-    assert abs(total([line.amount for line in usage_lines]) - total([net_amount(c) for c in period.charges])) < 1
-
-
-@given(products(), READINGS)
-@settings(deadline=None)
-def test_no_result_has_a_float_in_it(product: ProductPrice, usage: list[tuple[int, str, Decimal]]) -> None:
-    assert not any(isinstance(value, float) for value in walked(rated(product, [reading(*one) for one in usage])))
-
-
-@given(st.sampled_from([c for c in CELLS if isinstance(c, ADDITIVE)]), READINGS, st.integers(0, 9))
-@settings(deadline=None)
-def test_what_is_rated_to_date_stands_when_more_comes_later(
-    price: CellPrice, usage: list[tuple[int, str, Decimal]], day: int
-) -> None:
-    product = ProductPrice("p", "Product", price, "m")
-    early = [reading(*one) for one in usage if one[0] < day]
-    today = APRIL.start + timedelta(days=day)
-    before = charged_before(rated(product, early), today)
-    assert before == charged_before(rated(product, [reading(*one) for one in usage]), today)
-
-
-def charged_before(period: RatedPeriod, moment: datetime) -> list[tuple[datetime, Decimal]]:
-    return [
-        (part.start, part.amount)
-        for charge in period.charges
-        for part in charge.slices
-        if charge.product_id == "p" and part.start < moment and part.quantity
-    ]
-
-
 @given(READINGS)
 @settings(deadline=None)
 def test_products_of_one_tier_group_cost_what_one_product_would(usage: list[tuple[int, str, Decimal]]) -> None:
@@ -188,14 +124,3 @@ def test_what_is_taken_back_was_never_charged(
     taken_back = [*usage, (day, "large", D(20)), (day, "large", D(-20))]
     without = rated(product, [reading(*one, 0) for one in usage])
     assert rated(product, [reading(*one, 0) for one in taken_back]).lines == without.lines
-
-
-def walked(value: object) -> list[object]:
-    found = [value]
-    if is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            found += walked(getattr(value, field.name))
-    elif isinstance(value, tuple):
-        for item in value:
-            found += walked(item)
-    return found
