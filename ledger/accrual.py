@@ -195,11 +195,12 @@ def _rate(
     terms = terms_of(connection, contract.contract_id)
     lots = lots_left(connection, contract.contract_id)
     zone = _entity_zone(connection, contract)
+    goes_back = wants_history(terms)
     rated: list[RatedPeriod] = []
     for period in open_periods:
         cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
         readings = billable_readings(connection, contract, terms, cuts, until=as_of)
-        if wants_history(terms):
+        if goes_back:
             readings = (*earlier_readings(connection, contract, terms, period), *readings)
         rated.append(
             rate_period(

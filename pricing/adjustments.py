@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.calendar import Period
-from pricing.composites import HUNDRED, names, with_composites
-from pricing.money import EXACT, WIDE, ZERO, to_ledger_scale, total
+from pricing.composites import names, with_composites
+from pricing.money import EXACT, WIDE, ZERO, share_of_percent, to_ledger_scale, total
 from pricing.rated import Adjustment, Charge, ChargeSlice
 from pricing.segments import terms_in_force
 from pricing.spreading import spread
@@ -75,7 +75,7 @@ class _Work:
 
         hit = self._where(applies)
         if discount.kind == "percentage":
-            share = EXACT.divide(discount.value, HUNDRED)
+            share = share_of_percent(discount.value)
             parts: Mapping[int, Decimal] = {n: EXACT.multiply(net_amount(self.charges[n]), share) for n in hit}
         else:
             parts = self._shares(min(discount.value, self._sum(hit)), hit)

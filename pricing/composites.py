@@ -6,13 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from pricing.calendar import Period
-from pricing.money import EXACT, ZERO, to_ledger_scale, total
+from pricing.money import EXACT, ZERO, share_of_percent, to_ledger_scale, total
 from pricing.prices import Composite
 from pricing.rated import Charge, ChargeSlice, Step
 from pricing.terms import ProductPrice, Terms
 from pricing.wording import number, percent_text, price_text
-
-HUNDRED = Decimal(100)
 
 
 def with_composites(
@@ -95,7 +93,7 @@ def _charge(product: ProductPrice, bases: Sequence[Charge], terms: Terms, time: 
 
 def _steps(price: Composite, base: Decimal, *, is_over: bool) -> Iterator[Step]:
     """Yield the share, and what its bounds add or take."""
-    rate = EXACT.divide(price.rate_percent, HUNDRED)
+    rate = share_of_percent(price.rate_percent)
     share = EXACT.multiply(base, rate)
     yield Step(f"{percent_text(price.rate_percent)} of {number(base)}", base, rate, share)
     rest = EXACT.subtract(_bounded(price, base, is_over=is_over), share)
@@ -107,7 +105,7 @@ def _steps(price: Composite, base: Decimal, *, is_over: bool) -> Iterator[Step]:
 
 
 def _bounded(price: Composite, base: Decimal, *, is_over: bool) -> Decimal:
-    share = EXACT.multiply(base, EXACT.divide(price.rate_percent, HUNDRED))
+    share = EXACT.multiply(base, share_of_percent(price.rate_percent))
     if price.minimum is not None and is_over:
         share = max(share, price.minimum)
     return share if price.maximum is None else min(share, price.maximum)

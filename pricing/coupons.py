@@ -6,7 +6,7 @@ from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 from typing import Literal
 
-from pricing.money import EXACT, WIDE, ZERO, Currency, round_to_currency, total
+from pricing.money import EXACT, WIDE, ZERO, Currency, round_to_currency, share_of_percent, total
 from pricing.spreading import spread
 
 
@@ -43,7 +43,7 @@ def apply_coupon(coupon: Coupon, lines: Sequence[Decimal], currency: Currency) -
         return None
     whole = total(lines)
     if coupon.kind == "percentage":
-        share = EXACT.scaleb(coupon.value, -2)
+        share = share_of_percent(coupon.value)
         discount = min(round_to_currency(EXACT.multiply(whole, share), currency), whole)
     else:
         discount = min(coupon.value, whole)

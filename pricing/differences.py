@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.errors import PricingError
-from pricing.money import EXACT, WIDE, ZERO, Currency, round_to_currency, total
+from pricing.money import EXACT, WIDE, ZERO, Currency, round_to_currency, share_of_percent, total
 from pricing.prices import CellPrice, Dynamic, Graduated, Percentage, StairStep, Volume
 from pricing.rated import Step
 
@@ -85,7 +85,7 @@ def bounded(
     for line in lines:
         off = ZERO
         if percent_off is not None:
-            off = round_to_currency(EXACT.multiply(line.amount, EXACT.scaleb(percent_off, -2)), currency)
+            off = round_to_currency(EXACT.multiply(line.amount, share_of_percent(percent_off)), currency)
         if maximum is not None:
             rest = EXACT.subtract(line.amount, off)
             beyond = EXACT.subtract(EXACT.add(reached, rest), maximum)

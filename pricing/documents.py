@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
-from pricing.money import EXACT, WIDE, Currency, round_to_currency, total
+from pricing.money import EXACT, WIDE, Currency, round_to_currency, share_of_percent, total
 from pricing.proration import RoundingMode, prorated, rounded
 
 
@@ -26,7 +26,7 @@ class Taxed:
 
 def taxed(net: Decimal, tax_percent: Decimal, currency: Currency) -> Taxed:
     """Round a net amount, and its tax, computed from the exact net, each once."""
-    tax = WIDE.multiply(net, EXACT.scaleb(tax_percent, -2))
+    tax = WIDE.multiply(net, share_of_percent(tax_percent))
     return Taxed(net, round_to_currency(net, currency), round_to_currency(tax, currency))
 
 

@@ -51,6 +51,11 @@ def to_ledger_scale(amount: Decimal) -> Decimal:
     return amount.quantize(LEDGER_SCALE, context=WIDE)
 
 
+def share_of_percent(percent: Decimal) -> Decimal:
+    """Return a percentage as a share, exactly: 2.9 per cent are 0.029."""
+    return EXACT.scaleb(percent, -2)
+
+
 def total(amounts: Sequence[Decimal]) -> Decimal:
     """Add exactly."""
     result = ZERO

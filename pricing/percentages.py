@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from pricing.errors import PricingError
 from pricing.measures import Measure
-from pricing.money import EXACT, ZERO
+from pricing.money import EXACT, ZERO, share_of_percent
 from pricing.prices import Dynamic, Percentage, PercentTier, Tier
 from pricing.rated import Step
 from pricing.steps import step
@@ -40,7 +40,7 @@ def percentage_steps(price: Percentage, usage: Measure, before: Measure, whole: 
 
 def share_of(price: Percentage) -> Decimal:
     """Return the share that a percentage charges of one unit of money."""
-    return _share(price.rate_percent)
+    return share_of_percent(price.rate_percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +97,11 @@ def dynamic_steps(price: Dynamic, usage: Measure, before: Measure, unit: str) ->
 
 
 def _as_tiers(tiers: Sequence[PercentTier]) -> tuple[Tier, ...]:
-    return tuple(Tier(tier.up_to, _share(tier.rate_percent), tier.flat_fee) for tier in tiers)
+    return tuple(Tier(tier.up_to, share_of_percent(tier.rate_percent), tier.flat_fee) for tier in tiers)
 
 
 def _grants(price: Percentage) -> bool:
     return bool(price.free_events) or bool(price.free_amount)
-
-
-def _share(rate_percent: Decimal) -> Decimal:
-    return EXACT.scaleb(rate_percent, -2)
 
 
 def _share_of_part(order: str, part: Decimal, share: Decimal) -> str:
@@ -114,7 +110,9 @@ def _share_of_part(order: str, part: Decimal, share: Decimal) -> str:
 
 def _plain_steps(price: Percentage, amount: Decimal, events: int) -> Iterator[Step]:
     if amount:
-        yield step(f"{percent_text(price.rate_percent)} of {number(amount)}", amount, _share(price.rate_percent))
+        yield step(
+            f"{percent_text(price.rate_percent)} of {number(amount)}", amount, share_of_percent(price.rate_percent)
+        )
     if events and price.fee_per_event:
         text = f"{counted(Decimal(events), 'event')} at {unit_price_text(price.fee_per_event)}"
         yield step(text, Decimal(events), price.fee_per_event)
@@ -202,7 +200,7 @@ def _count(tally: _Tally, price: Percentage, value: Decimal, free: _Free | None)
         if free.is_whole:
             return
         value = EXACT.subtract(value, free.amount)
-    fee = EXACT.add(EXACT.multiply(value, _share(price.rate_percent)), price.fee_per_event)
+    fee = EXACT.add(EXACT.multiply(value, share_of_percent(price.rate_percent)), price.fee_per_event)
     if price.minimum_per_event is not None and fee < price.minimum_per_event:
         tally.at_minimum += 1
     elif price.maximum_per_event is not None and fee > price.maximum_per_event:

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from pricing.cards import CardProduct, RateCard
+from pricing.composites import names
 from pricing.errors import TermsError
 from pricing.models import ANY_VALUE, scaled
 from pricing.money import EXACT
 from pricing.prices import Cell, CellPrice, Composite, FixedFee, Matrix, OneOff, Price, Seats
 from pricing.terms import CardUse, Override, ProductPrice, Terms
 
-TAG = "tag:"
 EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -51,11 +51,6 @@ def card_at(use: CardUse, cards: Sequence[RateCard], moment: datetime) -> RateCa
     return max(named, key=lambda pair: pair[0])[1]
 
 
-def is_hit(products: Sequence[str], product: ProductPrice) -> bool:
-    """Say whether a list of product ids and tags (`tag:ai`) names a product."""
-    return any(name == product.product_id or name.removeprefix(TAG) in _tags(name, product) for name in products)
-
-
 def overridden(product: ProductPrice, overrides: Sequence[Override], moment: datetime) -> ProductPrice:
     """Return a product with the overrides that hit it at a moment.
 
@@ -63,12 +58,12 @@ def overridden(product: ProductPrice, overrides: Sequence[Override], moment: dat
     of the file (Metronome's explicit prioritization). A multiplier multiplies the card's price, never another override.
     Usage that an override picks out by group values is rated for itself.
     """
-    hits = [o for o in overrides if _is_in_effect(o, moment) and is_hit(o.products, product)]
+    hits = [o for o in overrides if _is_in_effect(o, moment) and names(o.products, product.product_id, product.tags)]
     hits.sort(key=lambda o: (o.price is None, o.priority))
     if not hits:
         return product
-    names = ", ".join(_told(override) for override in hits)
-    source = f"{product.source}, {names}" if product.source else names
+    told = ", ".join(_told(override) for override in hits)
+    source = f"{product.source}, {told}" if product.source else told
     if not hits[0].groups:
         return replace(product, price=_price_of(product, hits[0]), source=source)
     matrix = _picked_out(product, hits)
@@ -135,10 +130,6 @@ def _listed(card: RateCard, listed: CardProduct, moment: datetime) -> ProductPri
 
 
 # --- overrides ----------------------------------------------------------------------------------------------------
-
-
-def _tags(name: str, product: ProductPrice) -> tuple[str, ...]:
-    return product.tags if name.startswith(TAG) else ()
 
 
 def _is_in_effect(override: Override, moment: datetime) -> bool:
