@@ -20,10 +20,15 @@ from tests.ledger.books import undone
 
 RIGHTS: Mapping[str, str] = {
     table: rights
-    for module in ("0007_application_role", "0008_metric_versions", "0009_cards_and_cadences")
+    for module in (
+        "0007_application_role",
+        "0008_metric_versions",
+        "0009_cards_and_cadences",
+        "0010_corrections_and_completeness",
+    )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0009"
+HEAD = "0010"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
