@@ -9,7 +9,9 @@ down_revision = "0009"
 
 RIGHTS = {
     "usage_event": "select, insert, update (customer_id), update (attributed_batch_id), update (ended_batch_id)",
-    "usage_conflict": "select, insert, update (resolution), update (resolved_at), update (resolved_by), update (reason)",
+    "usage_conflict": (
+        "select, insert, update (resolution), update (resolved_at), update (resolved_by), update (reason)"
+    ),
     "customer_alias": "select, insert, update (customer_id)",
     "usage_change": "select, insert",
     "usage_correction": "select, insert",
