@@ -72,6 +72,10 @@ class ParsedBatch:
     rejections: tuple[Rejection, ...]
 
 
+class TooManyError(InvalidError):
+    """A batch holds more events or more bytes than may come at once."""
+
+
 class FieldError(Exception):
     """One field of one event cannot be taken."""
 
@@ -81,7 +85,7 @@ class FieldError(Exception):
 
 
 def parse_json(body: bytes, *, received_at: datetime) -> ParsedBatch:
-    """Read a JSON array of events; raise `InvalidError` when it is none, or over 10,000 events or 16 MB."""
+    """Read a JSON array of events; raise `InvalidError` when it is none, `TooManyError` over 10,000 events or 16 MB."""
     _check_size(body)
     try:
         objects = _DECODER.decode(body)
@@ -93,7 +97,7 @@ def parse_json(body: bytes, *, received_at: datetime) -> ParsedBatch:
 
 
 def parse_ndjson(body: bytes, *, received_at: datetime) -> ParsedBatch:
-    """Read one JSON event a line, skipping blank lines; raise `InvalidError` over 10,000 events or 16 MB."""
+    """Read one JSON event a line, skipping blank lines; raise `TooManyError` over 10,000 events or 16 MB."""
     _check_size(body)
     return parse_lines(body.split(b"\n"), received_at=received_at)
 
@@ -168,7 +172,7 @@ class _Unreadable:
 def _batch(objects: Sequence[object], *, received_at: datetime, first: int) -> ParsedBatch:
     check_aware("received_at", received_at)
     if len(objects) > MAX_BATCH_EVENTS:
-        raise InvalidError(f"a batch of {len(objects)} events is over {MAX_BATCH_EVENTS}; send it in several")
+        raise TooManyError(f"a batch of {len(objects)} events is over {MAX_BATCH_EVENTS}; send it in several")
     latest = received_at + MAX_AHEAD
     events, rejections = [], []
     for index, value in enumerate(objects, start=first):
@@ -301,7 +305,7 @@ def _is_unicode(value: str) -> bool:
 
 def _check_size(body: bytes) -> None:
     if len(body) > MAX_BATCH_BYTES:
-        raise InvalidError(f"a body of {len(body)} bytes is over {MAX_BATCH_BYTES}; send it in several batches")
+        raise TooManyError(f"a body of {len(body)} bytes is over {MAX_BATCH_BYTES}; send it in several batches")
 
 
 def _parse_each(body: bytes, *, received_at: datetime) -> ParsedBatch:

@@ -74,7 +74,7 @@ def take_in(
     connection: sa.Connection,
     batch: ParsedBatch,
     *,
-    door: Literal["file", "http", "signal"],
+    door: Literal["file", "http", "signal", "spool"],
     received_at: datetime,
 ) -> BatchResult:
     """Take a batch in and answer for every event; the answer holds once the caller has committed.
