@@ -16,12 +16,17 @@ class InvoicingPolicy:
     """How a period is invoiced: `grace` after its end for late usage, and when a person looks at it first.
 
     `review_above` is a total in the contract's currency, `review_growth` a multiple of the invoice before; None: never.
+    Usage that comes, or is corrected, after a period was invoiced changes the next invoice; with `credit_note` what is
+    taken back is asked for as a credit note instead. A difference of a period below `ignore_late_below`, an amount in
+    the contract's currency, is neither booked nor billed.
     """
 
     grace: timedelta
     due_days: int
     review_above: Decimal | None = None
     review_growth: Decimal | None = None
+    late_usage: Literal["adjust_next", "credit_note"] = "adjust_next"
+    ignore_late_below: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
 from ledger.accrual import freeze_period
+from ledger.adjustments import bill_adjustments
 from ledger.checks import check_text
 from ledger.contracts import Contract, lock_contract, lock_customer_of
 from ledger.errors import NotFoundError, StateError
@@ -90,7 +91,7 @@ def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) 
 
 
 def draft_period(connection: sa.Connection, contract_id: str, period_start: datetime, *, at: datetime) -> Invoice:
-    """Freeze a period and draft its invoice: usage, fees due up to the next period, and commits not billed before.
+    """Freeze a period and draft its invoice: usage, fees due up to the next, commits, and what came late before.
 
     The contract's policy decides whether a person reviews it. Returns the stored one when called again. Raises what
     `freeze_period` raises.
@@ -106,6 +107,7 @@ def draft_period(connection: sa.Connection, contract_id: str, period_start: date
         *fees_due(connection, contract, until=period.end),
         *commits_due(connection, contract, period),
     ]
+    lines += bill_adjustments(connection, contract, room=total([line.amount for line in lines]), at=at)
     flags = _flags(connection, contract, period, total([line.amount for line in lines]))
     return _store(
         connection, contract, invoice_id=invoice_id, kind="period", period=period, lines=lines, flags=flags, at=at
@@ -275,6 +277,8 @@ def _store(
             "steps": _STEPS.dump_python(line.steps, mode="json"),
             "groups": dict(line.groups),
             "source": line.source,
+            "adjusts_invoice_id": line.adjusts_invoice_id,
+            "adjusts_position": line.adjusts_position,
         }
         for position, line in enumerate(lines, start=1)
     ]
@@ -313,11 +317,14 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
     """Return the transfers of a whole invoice: usage as one net amount, each fee and commit on its own."""
     account = partial(Account, entity_id=invoice.entity_id, currency=invoice.currency, contract_id=invoice.contract_id)
     billed: list[tuple[str, Account, Decimal, Decimal]] = []  # part, from which account, rounded, exact
-    net = ZERO
+    net, late = ZERO, ZERO
     for position, line in enumerate(invoice.lines, start=1):
         match line.kind:
             case "usage" | "credit" | "discount" | "minimum" | "maximum":
                 net = EXACT.add(net, line.amount)
+            case "adjustment":
+                net = EXACT.add(net, line.amount)
+                late = EXACT.add(late, line.exact)
             case "fee" | "commit":
                 dimension = "product" if line.kind == "fee" else "lot"
                 deferred = account("deferred_revenue", dimensions=((dimension, line.product_id),))
@@ -327,7 +334,7 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
             case _:
                 assert_never(line.kind)
     if invoice.kind == "period":
-        billed.append(("usage", account("unbilled_receivable"), net, _unbilled(connection, invoice)))
+        billed.append(("usage", account("unbilled_receivable"), net, EXACT.add(_unbilled(connection, invoice), late)))
     receivable, rounding = account("accounts_receivable"), account("rounding")
     moves = []
     for part, against, amount, exact in billed:
@@ -339,10 +346,10 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
 
 
 def _unbilled(connection: sa.Connection, invoice: Invoice) -> Decimal:
-    """Return the exact amount of usage that accrual posted as unbilled for the invoice's period."""
+    """Return the exact amount of usage that accrual posted as unbilled for the invoice's period until it was frozen."""
     accrued = schema.accrued.c
     query = (
-        sa.select(sa.func.coalesce(sa.func.sum(accrued.amount), 0))
+        sa.select(sa.func.coalesce(sa.func.sum(accrued.frozen_amount), 0))
         .where(accrued.contract_id == invoice.contract_id)
         .where(accrued.period_start == invoice.period.start)
         .where(accrued.lot_id == "")
@@ -398,6 +405,8 @@ def _line_from(row: sa.Row[tuple[object, ...]], code: str) -> Line:
         steps=_STEPS.validate_python(row.steps),
         groups=tuple(sorted(row.groups.items())),
         source=row.source,
+        adjusts_invoice_id=row.adjusts_invoice_id,
+        adjusts_position=row.adjusts_position,
     )
 
 

@@ -13,7 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
 from ledger.errors import NotFoundError, StateError
+from ledger.terms_codec import terms_to_json
 from pricing.calendar import Period
+from pricing.terms import Terms
 
 PeriodState = Literal["open", "frozen", "invoiced"]
 
@@ -75,13 +77,24 @@ def record_periods(connection: sa.Connection, contract_id: str, begun: Sequence[
 
 
 def record_frozen(
-    connection: sa.Connection, contract_id: str, period_start: datetime, *, cutoff_batch_id: int, at: datetime
+    connection: sa.Connection,
+    contract_id: str,
+    period_start: datetime,
+    *,
+    cutoff_batch_id: int,
+    billed_terms: Sequence[Terms],
+    at: datetime,
 ) -> None:
-    """Freeze an open period; raise `StateError` when it is not open."""
+    """Freeze an open period with the terms that it is billed with; raise `StateError` when it is not open."""
     changed = connection.execute(
         _PERIOD.update()
         .where(_PERIOD.c.contract_id == contract_id, _PERIOD.c.start_at == period_start, _PERIOD.c.state == "open")
-        .values(state="frozen", cutoff_batch_id=cutoff_batch_id, frozen_at=at)
+        .values(
+            state="frozen",
+            cutoff_batch_id=cutoff_batch_id,
+            frozen_at=at,
+            billed_terms=[terms_to_json(version) for version in billed_terms],
+        )
     )
     if changed.rowcount != 1:
         raise StateError(f"period {period_start.isoformat()} of contract {contract_id} is not open; it is frozen once")

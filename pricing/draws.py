@@ -46,7 +46,7 @@ def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tupl
             raise AssertionError(f"a slice of product {charge.product_id!r} at {part.start} is negative: {owed}")
         for lot in burning:
             amount = min(owed, left[lot.lot_id])
-            if amount > 0 and _serves(lot, charge.product_id, part):
+            if amount > 0 and serves(lot, charge.product_id, part):
                 place = (lot.lot_id, charge.product_id, charge.segment.start, part.start, part.end)
                 draws.append(Draw(*place, amount, charge.groups))
                 left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
@@ -54,6 +54,7 @@ def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tupl
     return tuple(draws), left
 
 
-def _serves(lot: Lot, product_id: str, part: ChargeSlice) -> bool:
+def serves(lot: Lot, product_id: str, part: ChargeSlice) -> bool:
+    """Say whether a lot may pay a slice: its product is one of the lot's, and its time lies in the lot's window."""
     in_window = lot.start <= part.start and (lot.end is None or part.end <= lot.end)
     return in_window and (not lot.products or product_id in lot.products)

@@ -127,9 +127,9 @@ class Fee:
 class Line:
     """A line as it stands on an invoice: rounded once to the currency. Credits are negative."""
 
-    kind: Literal["usage", "fee", "fee_in_arrears", "commit", "credit", "discount", "minimum", "maximum"]
+    kind: Literal["usage", "fee", "fee_in_arrears", "commit", "credit", "discount", "minimum", "maximum", "adjustment"]
     product_id: str
-    """The product; the lot for kinds commit and credit."""
+    """The product; the lot for kinds commit and credit, and where an adjustment is of a credit."""
     description: str
     service: Period
     quantity: Decimal
@@ -140,6 +140,9 @@ class Line:
     steps: tuple[Step, ...] = ()
     groups: tuple[tuple[str, str], ...] = ()
     source: str = ""
+    adjusts_invoice_id: str | None = None
+    """The invoice that an adjustment corrects; `adjusts_position` is its line there, None where it has none."""
+    adjusts_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

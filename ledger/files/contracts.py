@@ -144,10 +144,14 @@ def _check_alone(said: ContractFile, part: Part, setting: Setting, *, has_start:
         refuse("products", "names no product; list at least one with its price, or name a rate_card")
     if said.follow_rate_card and said.rate_card_alias is None:
         refuse("follow_rate_card", "needs a rate_card_alias to follow; name one, or remove it")
-    for key in ("review_above", "review_growth"):
+    for key, remedy in (
+        ("review_above", "remove it to review no invoice for this reason"),
+        ("review_growth", "remove it to review no invoice for this reason"),
+        ("ignore_late_below", "remove it to bill every difference of late usage"),
+    ):
         limit: Decimal | None = getattr(said.invoicing, key)
         if limit is not None and limit < 0:
-            refuse(f"invoicing.{key}", f"{limit} must not be negative; remove it to review no invoice for this reason")
+            refuse(f"invoicing.{key}", f"{limit} must not be negative; {remedy}")
     if said.collection.method == "bank_transfer" and said.collection.retry_after:
         refuse("collection.retry_after", "only a card is charged again; remove it, a bank transfer is waited for")
 

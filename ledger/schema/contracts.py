@@ -121,6 +121,7 @@ accrued = Table(
     Column("quantity", QUANTITY, nullable=False),
     Column("amount", MONEY, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("frozen_quantity", QUANTITY),
     Column("frozen_amount", MONEY),  # as the period was frozen; null: it is open, or came later
     Column("billed_amount", MONEY),  # what invoices and credit note requests hold of it; null: nothing yet
     CheckConstraint("kind in ('usage', 'fee', 'fee_in_arrears')", name="kind"),

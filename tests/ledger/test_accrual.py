@@ -217,7 +217,7 @@ def test_usage_of_a_closed_month_is_posted_on_the_first_open_day(shop: sa.Connec
     assert rows(shop) == [row(20, "", "1000", "0.3")]
 
 
-def test_a_frozen_period_takes_no_more_usage_and_leaves_the_rest_of_its_lots(shop: sa.Connection) -> None:
+def test_late_usage_of_a_frozen_period_draws_what_its_lots_have_left_before_open_periods_do(shop: sa.Connection) -> None:
     start(shop, products=[TOKENS], commits=[PREPAID])
     use(shop, "a", 20000, "2026-01-20T10:00:00Z")  # 6.00
     rated = freeze_period(shop, "plan", JANUARY_STARTS, at=FOURTH_OF_FEBRUARY)
@@ -225,13 +225,19 @@ def test_a_frozen_period_takes_no_more_usage_and_leaves_the_rest_of_its_lots(sho
     assert [lot.amount for lot in lots_left(shop, "plan")] == [4]
     batch = shop.execute(sa.text("select max(batch_id) from usage_batch")).scalar_one()
     assert [(p.state, p.cutoff_batch_id) for p in list_periods(shop, "plan")] == [("frozen", batch), ("open", None)]
-    use(shop, "late", 20000, "2026-01-21T10:00:00Z")
     use(shop, "b", 20000, "2026-02-02T10:00:00Z")  # 6.00, of which the lot has 4.00
     accrue(shop, "plan", as_of=FOURTH_OF_FEBRUARY)
     assert rows(shop) == [row(20, "", "20000", "0"), row(20, "plan.prepaid", "0", "6")]
     assert rows(shop, month=2) == [row(2, "", "20000", "2"), row(2, "plan.prepaid", "0", "4")]
     live = spend(shop, "plan")
     assert [live.total, live.drawn_from_lots, live.unbilled, live.lots[0].remaining] == [6, 4, 2, 0]
+    use(shop, "late", 20000, "2026-01-21T10:00:00Z")  # 6.00: the lot has 4.00, which February no longer gets
+    accrue(shop, "plan", as_of=FOURTH_OF_FEBRUARY)
+    late = [row(21, "", "20000", "2"), row(21, "plan.prepaid", "0", "4")]
+    assert rows(shop) == [row(20, "", "20000", "0"), row(20, "plan.prepaid", "0", "6"), *late]
+    assert rows(shop, month=2) == [row(2, "", "20000", "6"), row(2, "plan.prepaid", "0", "0")]
+    live = spend(shop, "plan")
+    assert [live.total, live.drawn_from_lots, live.unbilled, live.lots[0].remaining] == [6, 0, 6, 0]
     assert [(product.quantity, product.unit) for product in live.products] == [(Decimal(20000), "token")]
 
 

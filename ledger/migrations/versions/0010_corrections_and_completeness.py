@@ -144,6 +144,7 @@ def _add_completeness() -> None:
 
 def _add_late_usage() -> None:
     op.add_column("contract_period", sa.Column("billed_terms", JSONB))
+    op.add_column("accrued", sa.Column("frozen_quantity", MONEY))
     op.add_column("accrued", sa.Column("frozen_amount", MONEY))
     op.add_column("accrued", sa.Column("billed_amount", MONEY))
     op.add_column(
@@ -161,6 +162,10 @@ def _add_late_usage() -> None:
         sa.Column("contract_id", sa.Text, sa.ForeignKey("contract.contract_id"), nullable=False, index=True),
         sa.Column("product_id", sa.Text, nullable=False),
         sa.Column("description", sa.Text, nullable=False),
+        sa.Column("service_start", MOMENT, nullable=False),
+        sa.Column("service_end", MOMENT, nullable=False),
+        sa.Column("unit", sa.Text, nullable=False),
+        sa.Column("groups", JSONB, nullable=False),
         sa.Column("quantity", MONEY, nullable=False),
         sa.Column("exact", MONEY, nullable=False),
         sa.Column("amount", MONEY, nullable=False),
@@ -169,7 +174,7 @@ def _add_late_usage() -> None:
     )
     # What was invoiced before is billed as it stands.
     op.execute("""
-        update accrued a set frozen_amount = a.amount, billed_amount = a.amount
+        update accrued a set frozen_quantity = a.quantity, frozen_amount = a.amount, billed_amount = a.amount
         from contract_period p
         where p.contract_id = a.contract_id and p.start_at = a.period_start and p.state <> 'open'
     """)

@@ -1,0 +1,56 @@
+"""Rating a contract's recorded usage: readings, terms and lots of one period, brought to `pricing.rate_period`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from ledger import schema
+from ledger.billable import billable_readings, earlier_readings
+from ledger.contracts import Contract
+from pricing.calendar import Period
+from pricing.rated import RatedPeriod
+from pricing.rating import rate_period, slice_cuts, wants_history
+from pricing.terms import Lot, Terms
+
+
+def rate_usage(
+    connection: sa.Connection,
+    contract: Contract,
+    terms: Sequence[Terms],
+    lots: Sequence[Lot],
+    period: Period,
+    *,
+    as_of: datetime,
+) -> RatedPeriod:
+    """Rate a period's usage to date with these terms, and draw it from the lots as they are at its start.
+
+    Raises `PricingError` when it cannot be rated.
+    """
+    zone = entity_zone(connection, contract)
+    cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
+    readings = billable_readings(connection, contract, terms, cuts, until=as_of)
+    if wants_history(terms):
+        readings = (*earlier_readings(connection, contract, terms, period), *readings)
+    return rate_period(
+        terms,
+        readings,
+        lots,
+        period,
+        entity_time_zone=zone,
+        time_zone=contract.time_zone,
+        contract_start=contract.start_at,
+        contract_end=contract.end_at,
+        cadence=contract.cadence,
+        anchor=contract.anchor,
+        is_over=period.end <= as_of,
+    )
+
+
+def entity_zone(connection: sa.Connection, contract: Contract) -> str:
+    """Return the time zone of the entity that sells: its days are the days of the books."""
+    entity = schema.entity
+    zone: str = connection.execute(
+        sa.select(entity.c.time_zone).where(entity.c.entity_id == contract.entity_id)
+    ).scalar_one()
+    return zone

@@ -1,0 +1,178 @@
+"""Shares: what of each product, lot and day is to stand in the books, and the posting of what differs from them.
+
+A row of `accrued` per place holds what is posted; it is never removed, so that its revision makes each transfer's key
+unique.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from ledger import schema
+from ledger.contracts import Contract, lots_of
+from ledger.months import first_open_day, hold_closed_months
+from ledger.transfers import WHOLE_DIGITS, Account, AccountCode, Transfer, post
+from pricing.calendar import local_date
+from pricing.errors import PricingError
+from pricing.money import EXACT, ZERO
+from pricing.rated import RatedPeriod
+
+LARGEST = Decimal(10) ** WHOLE_DIGITS
+ACCRUED = schema.accrued
+AccruedKind = Literal["usage", "fee", "fee_in_arrears"]
+
+
+class Place(NamedTuple):
+    """What an accrued amount is for; an empty `lot_id` means that it is not drawn from a lot."""
+
+    period_start: datetime
+    product_id: str
+    lot_id: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What belongs to a place. The usage's quantity stands where it is not drawn, so that it counts once."""
+
+    kind: AccruedKind
+    quantity: Decimal = ZERO
+    amount: Decimal = ZERO
+    terms_version: int | None = None
+
+
+def shares_of(rated: Sequence[RatedPeriod], zone: str, *, through: date) -> dict[Place, Share]:
+    """Return what is to stand in the books for these periods, with fees through a day of the entity."""
+    shares: dict[Place, Share] = {}
+
+    def add(place: Place, share: Share) -> None:
+        before = shares.get(place, Share(share.kind))
+        shares[place] = Share(
+            share.kind,
+            EXACT.add(before.quantity, share.quantity),
+            EXACT.add(before.amount, share.amount),
+            max(filter(None, (before.terms_version, share.terms_version)), default=None),
+        )
+
+    for period in rated:
+        versions = {(c.product_id, c.segment.start, c.groups): c.terms_version for c in period.charges}
+        start = period.period.start
+        for charge in period.charges:
+            for part in charge.slices:
+                place = Place(start, charge.product_id, "", local_date(part.start, zone))
+                add(place, Share("usage", part.quantity, part.amount, charge.terms_version))
+        for draw in period.draws:
+            version = versions[draw.product_id, draw.segment_start, draw.groups]
+            place = Place(start, draw.product_id, draw.lot_id, local_date(draw.start, zone))
+            add(place, Share("usage", ZERO, draw.amount, version))
+            add(place._replace(lot_id=""), Share("usage", ZERO, EXACT.minus(draw.amount), version))
+        for fee in period.fees:
+            for earned in fee.earned:
+                if earned.day <= through:
+                    place = Place(start, fee.product_id, "", earned.day)
+                    kind: AccruedKind = "fee" if fee.timing == "advance" else "fee_in_arrears"
+                    add(place, Share(kind, ZERO, earned.amount, fee.terms_version))
+    return shares
+
+
+# --- posting ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    place: Place
+    share: Share
+    difference: Decimal
+    revision: int
+
+
+def post_difference(
+    connection: sa.Connection,
+    contract: Contract,
+    shares: Mapping[Place, Share],
+    *,
+    only: sa.ColumnElement[bool],
+) -> int:
+    """Post what differs from the `only` rows that stand, and return the number of transfers.
+
+    Raises `PricingError` for figures that the books cannot hold.
+    """
+    changes = tuple(_changes(connection, contract.contract_id, shares, only))
+    if not changes:
+        return 0
+    free_lots = {lot.lot_id for lot in lots_of(connection, contract.contract_id) if lot.cost_basis == 0}
+    closed = hold_closed_months(connection, contract.entity_id)
+    transfers = [_transfer(contract, change, free_lots, closed) for change in changes if change.difference]
+    posted = post(connection, transfers, source=f"contract/{contract.contract_id}")
+    rows = [
+        {
+            "contract_id": contract.contract_id,
+            **change.place._asdict(),
+            "kind": change.share.kind,
+            "quantity": change.share.quantity,
+            "amount": change.share.amount,
+            "revision": change.revision,
+        }
+        for change in changes
+    ]
+    upsert = insert(ACCRUED)
+    replaced = {name: upsert.excluded[name] for name in ("kind", "quantity", "amount", "revision")}
+    connection.execute(upsert.on_conflict_do_update(index_elements=[*ACCRUED.primary_key.columns], set_=replaced), rows)
+    return posted.inserted
+
+
+def _changes(
+    connection: sa.Connection, contract_id: str, shares: Mapping[Place, Share], only: sa.ColumnElement[bool]
+) -> Iterator[_Change]:
+    rows = connection.execute(sa.select(ACCRUED).where(ACCRUED.c.contract_id == contract_id, only))
+    stored = {Place(row.period_start, row.product_id, row.lot_id, row.day): row for row in rows}
+    for place in sorted({*shares, *stored}):
+        row = stored.get(place)
+        share = shares.get(place) or Share("usage" if row is None else row.kind)
+        quantity, amount, revision = (ZERO, ZERO, 0) if row is None else (row.quantity, row.amount, row.revision)
+        if (share.quantity, share.amount) == (quantity, amount):
+            continue
+        if EXACT.abs(share.quantity) >= LARGEST or EXACT.abs(share.amount) >= LARGEST:
+            raise PricingError(
+                f"product {place.product_id} of contract {contract_id} has {share.quantity:f} units for "
+                f"{share.amount:f} on {place.day}, more than the books can hold; correct the events or the price"
+            )
+        yield _Change(place, share, EXACT.subtract(share.amount, amount), revision + 1)
+
+
+def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: set[date]) -> Transfer:
+    """Return the transfer of one difference; a negative one goes in the other direction."""
+    place = change.place
+
+    def account(code: AccountCode, *dimensions: tuple[str, str]) -> Account:
+        return Account(code, contract.entity_id, contract.currency, contract.contract_id, dimensions)
+
+    product = ("product", place.product_id)
+    if change.share.kind == "fee":
+        kind, debit, credit = "fee_earned", account("deferred_revenue", product), account("fixed_revenue", product)
+    elif change.share.kind == "fee_in_arrears":
+        kind, debit, credit = "fee_earned", account("unbilled_receivable"), account("fixed_revenue", product)
+    elif not place.lot_id:
+        kind, debit, credit = "usage_accrued", account("unbilled_receivable"), account("usage_revenue", product)
+    else:
+        code: AccountCode = "promotional_credit" if place.lot_id in free_lots else "deferred_revenue"
+        kind, debit, credit = "usage_drawn", account(code, ("lot", place.lot_id)), account("usage_revenue", product)
+    if change.difference < 0:
+        debit, credit = credit, debit
+    return Transfer(
+        key=(
+            f"accrual/{contract.contract_id}/{place.period_start:%Y-%m-%d}/{place.product_id}/{place.lot_id}/"
+            f"{place.day}/{change.revision}"
+        ),
+        debit=debit,
+        credit=credit,
+        amount=EXACT.abs(change.difference),
+        effective_on=first_open_day(place.day, closed),
+        kind=kind,
+        terms_version=change.share.terms_version,
+    )

@@ -1,0 +1,105 @@
+"""Late usage: what a billed period comes to once usage came late or was corrected, with its past draws left in place.
+
+What was drawn when the period was billed stays drawn as far as there is usage for it; what is more draws from lots
+that served the time and still hold something. The result depends on the billed state and the usage, never on the order
+in which corrections came.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from pricing.calendar import local_date
+from pricing.draws import burn_order, require_sound_lots, serves
+from pricing.money import EXACT, ZERO, total
+from pricing.rated import Charge
+from pricing.terms import Lot
+
+LateKey = tuple[str, date]
+"""A product, and a day of the entity."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayShare:
+    """A product's usage on a day: `amount` is all of it, `drawn` the part that each lot paid; at ledger scale."""
+
+    quantity: Decimal
+    amount: Decimal
+    drawn: tuple[tuple[str, Decimal], ...] = ()
+
+    @property
+    def undrawn(self) -> Decimal:
+        """What no lot paid."""
+        return EXACT.subtract(self.amount, total([amount for _, amount in self.drawn]))
+
+
+NOTHING = DayShare(ZERO, ZERO)
+
+
+def late_shares(
+    charges: Sequence[Charge], billed: Mapping[LateKey, DayShare], lots: Sequence[Lot], entity_time_zone: str
+) -> tuple[dict[LateKey, DayShare], dict[str, Decimal]]:
+    """Return what each product and day of a billed period comes to now, and what each lot still holds.
+
+    `charges` are the period rated anew with the terms it was billed with, `billed` is how it was billed, and `lots`
+    hold what all billed periods left of them. A day that costs more draws the difference in burn order, from each lot
+    at most what of the day lies in its window; one that costs less first takes off what no lot paid, then gives back to
+    lots, the last to burn first. Raises `ValueError` for lots that the ledger could not have given.
+    """
+    require_sound_lots(lots)
+    left = {lot.lot_id: lot.amount for lot in lots}
+    burning = sorted(lots, key=burn_order)
+    rank = {lot.lot_id: n for n, lot in enumerate(burning)}
+    days = _days(charges, entity_time_zone)
+    found: dict[LateKey, DayShare] = {}
+    for key in sorted({*days, *billed}, key=lambda key: (key[1], key[0])):
+        rated = days.get(key, _Day())
+        before = billed.get(key, NOTHING)
+        more = EXACT.subtract(rated.amount, before.amount)
+        drawn = dict(before.drawn)
+        if more > 0:
+            for lot in burning:
+                room = EXACT.subtract(rated.served_by(lot, key[0]), drawn.get(lot.lot_id, ZERO))
+                amount = min(more, left[lot.lot_id], room)
+                if amount > 0:
+                    drawn[lot.lot_id] = EXACT.add(drawn.get(lot.lot_id, ZERO), amount)
+                    left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
+                    more = EXACT.subtract(more, amount)
+        else:
+            back = EXACT.subtract(EXACT.minus(more), before.undrawn)
+            for lot_id in sorted(drawn, key=lambda lot_id: rank.get(lot_id, -1), reverse=True):
+                amount = min(max(back, ZERO), drawn[lot_id])
+                drawn[lot_id] = EXACT.subtract(drawn[lot_id], amount)
+                left[lot_id] = EXACT.add(left.get(lot_id, ZERO), amount)
+                back = EXACT.subtract(back, amount)
+        kept = tuple((lot_id, amount) for lot_id, amount in sorted(drawn.items()) if amount)
+        found[key] = DayShare(rated.quantity, rated.amount, kept)
+    return found, left
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """The slices of a product on a day."""
+
+    quantity: Decimal = ZERO
+    amount: Decimal = ZERO
+    slices: tuple[tuple[Charge, int], ...] = ()
+
+    def served_by(self, lot: Lot, product_id: str) -> Decimal:
+        """Return how much of the day lies in a lot's window and is for a product that it serves."""
+        return total(
+            [charge.slices[n].amount for charge, n in self.slices if serves(lot, product_id, charge.slices[n])]
+        )
+
+
+def _days(charges: Sequence[Charge], zone: str) -> dict[LateKey, _Day]:
+    found: dict[LateKey, _Day] = {}
+    for charge in charges:
+        for n, part in enumerate(charge.slices):
+            key = (charge.product_id, local_date(part.start, zone))
+            day = found.get(key, _Day())
+            found[key] = _Day(
+                EXACT.add(day.quantity, part.quantity), EXACT.add(day.amount, part.amount), (*day.slices, (charge, n))
+            )
+    return found
