@@ -29,6 +29,15 @@ class Settings(BaseSettings):
     stripe_api_key: SecretStr | None = None
     stripe_api_base: str | None = Field(default=None, description="Another address of Stripe; refused with a live key.")
     stripe_webhook_secret: SecretStr | None = None
+    meterbook_gather_milliseconds: int = Field(
+        default=20, ge=0, le=1000, description="How long a small request waits for others to share its transaction."
+    )
+    meterbook_waiting_events: int = Field(
+        default=50_000, ge=1, description="Events that may wait in one HTTP server; more are answered with 429."
+    )
+    meterbook_waiting_bytes: int = Field(
+        default=128 * 1024 * 1024, ge=32 * 1024 * 1024, description="Bytes of bodies held at a time; more get 429."
+    )
 
 
 def load_settings() -> Settings:

@@ -10,9 +10,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from admin.errors import AwayError
+from admin.gathering import FullError
+from admin.http.backpressure import BUSY_SECONDS, BusyError
 from admin.http.parts import UnauthorisedError
 from admin.plain import json_text
 from ledger.errors import ConflictError, InvalidError, MeterbookError, NotFoundError, StateError
+from ledger.intake.events import TooManyError
 
 RETRY_AFTER_SECONDS = 2
 UTF_8 = "application/json; charset=utf-8"
@@ -64,6 +67,9 @@ def answer_refusals(application: FastAPI) -> None:
     def refused(_: Request, error: Exception) -> Response:
         return problem_answer(_status(error), str(error))
 
+    def busy(_: Request, error: Exception) -> Response:
+        return problem_answer(HTTPStatus.TOO_MANY_REQUESTS, str(error), retry_after=str(BUSY_SECONDS))
+
     def away(_: Request, error: Exception) -> Response:
         what = "Temporal" if isinstance(error, AwayError) else "the database"
         return problem_answer(
@@ -86,12 +92,14 @@ def answer_refusals(application: FastAPI) -> None:
     application.add_exception_handler(MeterbookError, refused)
     application.add_exception_handler(RequestValidationError, invalid)
     application.add_exception_handler(HTTPException, other)
+    for full in (BusyError, FullError):
+        application.add_exception_handler(full, busy)
     for kind in (AwayError, OperationalError, InterfaceError, PoolTimeoutError):
         application.add_exception_handler(kind, away)
 
 
 def _status(error: Exception) -> HTTPStatus:
-    if isinstance(error, TooLargeError):
+    if isinstance(error, TooLargeError | TooManyError):
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     if isinstance(error, UnsupportedError):
         return HTTPStatus.UNSUPPORTED_MEDIA_TYPE

@@ -2,15 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
+import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from activities.settings import Settings
 from admin.connections import database_engine
 from admin.durable import Durable
+from admin.entering import Entering
+from admin.gathering import Gathering
 from admin.http import contracts, health, stripe_webhook, usage
 from admin.http.answers import answer_refusals
+from admin.http.backpressure import Room
 from admin.http.parts import Parts
 from admin.nudges import Nudges
 
@@ -32,6 +37,12 @@ repeat: an event counts once.
 """
 
 
+def gathering_of(settings: Settings, engine: sa.Engine) -> Gathering:
+    """Return what gathers requests as the settings say."""
+    window = timedelta(milliseconds=settings.meterbook_gather_milliseconds)
+    return Gathering(Entering(engine).settle, window=window, most_events=settings.meterbook_waiting_events)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Return the HTTP API over these servers; neither has to be there yet when it starts."""
 
@@ -40,8 +51,9 @@ def create_app(settings: Settings) -> FastAPI:
         engine = database_engine(settings, pool_size=POOL_SIZE)
         durable = Durable(settings)
         try:
-            async with Nudges(durable.nudge) as nudges:
-                application.state.parts = Parts(settings, engine, durable, nudges)
+            async with Nudges(durable.nudge) as nudges, gathering_of(settings, engine) as gathering:
+                room = Room(most_bytes=settings.meterbook_waiting_bytes)
+                application.state.parts = Parts(settings, engine, durable, nudges, gathering, room)
                 yield
         finally:
             engine.dispose()

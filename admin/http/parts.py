@@ -10,6 +10,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from activities.settings import Settings
 from admin.durable import Durable
+from admin.gathering import Gathering
+from admin.http.backpressure import Room
 from admin.nudges import Nudges
 from ledger.api_keys import ApiKey, check_api_key
 
@@ -20,12 +22,14 @@ class UnauthorisedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The settings, the database, Temporal and the pending nudges of one server."""
+    """The settings, the database, Temporal, and what waits in one server: nudges, events, bodies."""
 
     settings: Settings
     engine: sa.Engine
     durable: Durable
     nudges: Nudges
+    gathering: Gathering
+    room: Room
 
 
 def parts_of(request: Request) -> Parts:

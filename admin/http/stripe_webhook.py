@@ -10,8 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from activities.stripe_api import WebhookEvent, verify_webhook
 from admin.errors import AwayError
 from admin.http.answers import Problem, json_answer, problem_answer
+from admin.http.encodings import read_body
 from admin.http.parts import Parts, PartsOf
-from admin.http.usage import read_body
 from ledger.errors import InvalidError
 from ledger.stripe_events import invoice_of_intent, record_stripe_event
 

@@ -7,10 +7,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from admin.http.answers import Problem, TooLargeError, UnsupportedError, json_answer
-from admin.http.parts import Parts, PartsOf, bearer_of_key
-from ledger.intake.events import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, ParsedBatch, parse_json, parse_ndjson
-from ledger.intake.store import BatchResult, EventResult, take_in
+from admin.gathering import Spooled
+from admin.http.answers import Problem, UnsupportedError, json_answer
+from admin.http.encodings import UsageBody
+from admin.http.gathering import spooled_answer, take_events
+from admin.http.parts import PartsOf, bearer_of_key
+from ledger.intake.events import ParsedBatch, parse_json, parse_ndjson
+from ledger.intake.store import BatchResult, EventResult
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -78,6 +81,15 @@ class UsageAnswer(BaseModel):
     results: list[EventAnswer]
 
 
+class SpooledAnswer(BaseModel):
+    """A request that waits on disk; `GET /v1/usage/receipts/{receipt}` tells what became of each event."""
+
+    outcome: Literal["spooled"]
+    receipt: str
+    events: int
+    spooled_at: datetime
+
+
 router = APIRouter(tags=["usage"])
 
 Detail = Annotated[
@@ -92,51 +104,36 @@ Detail = Annotated[
     dependencies=[Depends(bearer_of_key)],
     responses={
         200: {"model": UsageAnswer},
-        400: {"model": Problem, "description": "No events at all, or more than 10,000."},
+        202: {"model": SpooledAnswer, "description": "The database is away or catching up; the events wait on disk."},
+        400: {"model": Problem, "description": "No events at all, or a broken gzip or zstd stream."},
         401: {"model": Problem, "description": "No API key that works."},
-        413: {"model": Problem, "description": "The body is over 16 MB."},
-        415: {"model": Problem, "description": "The body is neither JSON nor NDJSON."},
+        413: {"model": Problem, "description": "More than 10,000 events, or 16 MB, encoded or decoded."},
+        415: {"model": Problem, "description": "Neither JSON nor NDJSON, or another encoding than gzip and zstd."},
+        429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
         503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
     },
 )
-async def send_usage(request: Request, parts: PartsOf, detail: Detail = "refused") -> Response:
-    """Take in up to 10,000 events (16 MB) as a JSON array or as NDJSON.
+async def send_usage(request: Request, parts: PartsOf, body: UsageBody, detail: Detail = "refused") -> Response:
+    """Take in up to 10,000 events (16 MB) as a JSON array or as NDJSON, plain or encoded with gzip or zstd.
 
     Each event is answered on its own: `accepted`, `duplicate` (the same again), `conflict` (the same source and key
     with other content; the first counts) or `rejected` (with field, value and remedy). A bad event never fails its
     neighbours. The answer comes after the commit: sending a batch again, whole or in part, is always safe.
+    While the database is away the events are kept on disk, answered with 202 and a receipt, and enter in order.
     """
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON and kind not in NDJSON:
         raise UnsupportedError(f"content-type {kind!r} is not read here; send {JSON} or {NDJSON[0]}")
-    body = await read_body(request, MAX_BATCH_BYTES)
-    result = await run_in_threadpool(_take_in, parts, body, is_array=kind == JSON)
-    parts.nudges.add(result.contracts)
+    received_at = datetime.now(UTC)
+    batch = await run_in_threadpool(_parse, body, is_array=kind == JSON, received_at=received_at)
+    result = await take_events(parts, batch, received_at=received_at)
+    if isinstance(result, Spooled):
+        return spooled_answer(result)
     return await run_in_threadpool(_answer, result, everything=detail == "all")
 
 
-async def read_body(request: Request, largest: int) -> bytes:
-    """Read a body, and stop with `TooLargeError` as soon as it is too large."""
-    too_large = TooLargeError(
-        f"the body is over {largest} bytes; send at most {MAX_BATCH_EVENTS} events and {largest} bytes in one request"
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > largest:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > largest:
-            raise too_large
-    return bytes(body)
-
-
-def _take_in(parts: Parts, body: bytes, *, is_array: bool) -> BatchResult:
-    received_at = datetime.now(UTC)
-    parse = parse_json if is_array else parse_ndjson
-    batch: ParsedBatch = parse(body, received_at=received_at)
-    with parts.engine.begin() as connection:
-        return take_in(connection, batch, door="http", received_at=received_at)
+def _parse(body: bytes, *, is_array: bool, received_at: datetime) -> ParsedBatch:
+    return (parse_json if is_array else parse_ndjson)(body, received_at=received_at)
 
 
 def _answer(result: BatchResult, *, everything: bool) -> Response:
