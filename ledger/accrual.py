@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from ledger import schema
 from ledger.checks import check_aware
+from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
+from ledger.intake.readings import metric_event_types
 from ledger.late_usage import periods_with_late_usage, rate_late, usage_of_periods
 from ledger.marks import Mark, list_marks, take_marks
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
@@ -96,8 +98,15 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     this = ACCRUED.c.period_start == period_start
     post_difference(connection, contract, shares, only=this)
     terms = terms_of(connection, contract_id)
+    types = metric_event_types(connection)
     record_frozen(
-        connection, contract_id, period_start, cutoff_batch_id=_last_batch(connection), billed_terms=terms, at=at
+        connection,
+        contract_id,
+        period_start,
+        cutoff_batch_id=_last_batch(connection),
+        billed_terms=terms,
+        billed_types=sorted({types[metric_id] for version in terms for metric_id in metrics_of(version)}),
+        at=at,
     )
     connection.execute(
         ACCRUED.update()

@@ -24,13 +24,15 @@ def billable_readings(
     cuts: Sequence[datetime],
     *,
     until: datetime,
+    priced_only: bool = False,
 ) -> tuple[Reading, ...]:
     """Return what rating must see of the customer's usage between neighbouring cuts, which bound one billing period.
 
     Levels that last, such as servers that are up, count up to the last full hour before `until`.
     An event may be counted by several metrics, of which a contract prices some: the readings of the others are left out
     where this or another contract of the customer prices one of their event type. Where nobody does, they are kept:
-    then rating refuses them as usage without a price.
+    then rating refuses them as usage without a price. With `priced_only` they are left out in any case: of an invoiced
+    period, whose terms no longer change.
     """
     priced: list[Reading] = []
     unpriced: list[Reading] = []
@@ -46,7 +48,7 @@ def billable_readings(
         for reading in metric.readings:
             is_priced = reading.metric_id in metrics_of(terms_in_force(terms, reading.start))
             (priced if is_priced else unpriced).append(reading)
-    if unpriced:
+    if unpriced and not priced_only:
         priced.extend(_without_any_price(connection, contract, terms, unpriced))
     return tuple(priced)
 

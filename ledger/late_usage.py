@@ -66,8 +66,9 @@ def rate_late(
     for recorded in periods:
         terms = billed_terms(connection, contract, recorded)
         nothing_left = [replace(lot, amount=ZERO) for lot in lots]
-        rated = rate_usage(connection, contract, terms, nothing_left, recorded.period, as_of=recorded.period.end)
-        billed = _billed(connection, contract.contract_id, recorded.period.start)
+        period = recorded.period
+        rated = rate_usage(connection, contract, terms, nothing_left, period, as_of=period.end, priced_only=True)
+        billed = _billed(connection, contract.contract_id, period.start)
         shares, left = late_shares(rated.charges, billed, lots, zone)
         if _is_ignored(contract, billed, shares):
             shares = billed

@@ -83,9 +83,13 @@ def record_frozen(
     *,
     cutoff_batch_id: int,
     billed_terms: Sequence[Terms],
+    billed_types: Sequence[str],
     at: datetime,
 ) -> None:
-    """Freeze an open period with the terms that it is billed with; raise `StateError` when it is not open."""
+    """Freeze an open period with the terms that it is billed with, and the types of events that they price.
+
+    Raises `StateError` when it is not open.
+    """
     changed = connection.execute(
         _PERIOD.update()
         .where(_PERIOD.c.contract_id == contract_id, _PERIOD.c.start_at == period_start, _PERIOD.c.state == "open")
@@ -94,6 +98,7 @@ def record_frozen(
             cutoff_batch_id=cutoff_batch_id,
             frozen_at=at,
             billed_terms=[terms_to_json(version) for version in billed_terms],
+            billed_types=[*billed_types],
         )
     )
     if changed.rowcount != 1:

@@ -22,14 +22,15 @@ def rate_usage(
     period: Period,
     *,
     as_of: datetime,
+    priced_only: bool = False,
 ) -> RatedPeriod:
     """Rate a period's usage to date with these terms, and draw it from the lots as they are at its start.
 
-    Raises `PricingError` when it cannot be rated.
+    Usage without a price is refused, or with `priced_only` left out. Raises `PricingError` when it cannot be rated.
     """
     zone = entity_zone(connection, contract)
     cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
-    readings = billable_readings(connection, contract, terms, cuts, until=as_of)
+    readings = billable_readings(connection, contract, terms, cuts, until=as_of, priced_only=priced_only)
     if wants_history(terms):
         readings = (*earlier_readings(connection, contract, terms, period), *readings)
     return rate_period(

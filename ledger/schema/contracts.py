@@ -86,6 +86,7 @@ contract_period = Table(
     Column("state", Text, nullable=False, server_default="open"),
     Column("cutoff_batch_id", BigInteger),  # usage of later batches is not in this period's invoice
     Column("frozen_at", MOMENT),
+    Column("billed_types", ARRAY(Text)),  # the types of events that those terms price; null: not kept
     Column("billed_terms", JSONB),  # the terms with all prices, as the period was billed; null while it is open
     CheckConstraint("end_at > start_at", name="half_open"),
     CheckConstraint("state in ('open', 'frozen', 'invoiced')", name="state"),

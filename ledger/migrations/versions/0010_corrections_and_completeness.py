@@ -144,6 +144,7 @@ def _add_completeness() -> None:
 
 def _add_late_usage() -> None:
     op.add_column("contract_period", sa.Column("billed_terms", JSONB))
+    op.add_column("contract_period", sa.Column("billed_types", ARRAY(sa.Text)))
     op.add_column("accrued", sa.Column("frozen_quantity", MONEY))
     op.add_column("accrued", sa.Column("frozen_amount", MONEY))
     op.add_column("accrued", sa.Column("billed_amount", MONEY))

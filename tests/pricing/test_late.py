@@ -1,0 +1,122 @@
+"""Late usage of a billed period: by figures worked out by hand, and by the laws that hold for all usage."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricing.late import DayShare, LateKey, late_shares
+from pricing.money import ZERO, total
+from pricing.prices import PerUnit
+from pricing.rated import RatedPeriod
+from pricing.terms import Lot, Reading
+from tests.pricing.april import lot, on, product, rate, terms, used
+
+D = Decimal
+CHAT = terms(product("chat", PerUnit(D(1))))
+LAST_DAY = 4
+
+
+def billed(rated: RatedPeriod) -> dict[LateKey, DayShare]:
+    """A rated period as the books hold it when it is frozen."""
+    found: dict[LateKey, DayShare] = {}
+    for charge in rated.charges:
+        for part in charge.slices:
+            drawn = tuple(
+                (draw.lot_id, draw.amount)
+                for draw in sorted(rated.draws, key=lambda draw: draw.lot_id)
+                if draw.start == part.start
+            )
+            found[charge.product_id, part.start.date()] = DayShare(part.quantity, part.amount, drawn)
+    return found
+
+
+def late(
+    before: Sequence[Reading], after: Sequence[Reading], lots: Sequence[Lot]
+) -> tuple[dict[LateKey, DayShare], dict[str, Decimal]]:
+    """What a period billed with `before` comes to with `after`, its lots having been whole at its start."""
+    first = rate(CHAT, before, lots)
+    left = [replace(one, amount=dict(first.lots_after)[one.lot_id]) for one in lots]
+    empty = [replace(one, amount=ZERO) for one in lots]
+    return late_shares(rate(CHAT, after, empty).charges, billed(first), left, "UTC")
+
+
+def test_more_usage_draws_what_lots_still_hold_and_the_rest_is_owed() -> None:
+    found, left = late([used("6", day=2)], [used("6", day=2), used("6", day=3)], [lot("ten", "10")])
+    assert found == {
+        ("chat", date(2026, 4, 2)): DayShare(D(6), D(6), (("ten", D(6)),)),
+        ("chat", date(2026, 4, 3)): DayShare(D(6), D(6), (("ten", D(4)),)),
+    }
+    assert found["chat", date(2026, 4, 3)].undrawn == 2
+    assert left == {"ten": 0}
+
+
+def test_past_draws_stay_although_earlier_usage_would_have_drawn_first() -> None:
+    found, left = late([used("10", day=3)], [used("5", day=1), used("10", day=3)], [lot("ten", "10")])
+    assert found["chat", date(2026, 4, 1)] == DayShare(D(5), D(5))
+    assert found["chat", date(2026, 4, 3)].drawn == (("ten", D(10)),)
+    assert left == {"ten": 0}
+
+
+def test_less_usage_takes_off_what_no_lot_paid_before_lots_get_back() -> None:
+    found, left = late([used("12", day=2)], [used("9", day=2)], [lot("ten", "10")])
+    assert found == {("chat", date(2026, 4, 2)): DayShare(D(9), D(9), (("ten", D(9)),))}
+    assert left == {"ten": 1}
+
+
+def test_usage_that_is_gone_returns_all_that_it_drew_last_lot_first() -> None:
+    lots = [lot("a", "4", priority=1), lot("b", "4", priority=2)]
+    found, left = late([used("7", day=2)], [used("2", day=2)], lots)
+    assert found["chat", date(2026, 4, 2)].drawn == (("a", D(2)),)
+    assert left == {"a": 2, "b": 4}
+    gone, left = late([used("7", day=2)], [], lots)
+    assert gone == {("chat", date(2026, 4, 2)): DayShare(ZERO, ZERO)}
+    assert left == {"a": 4, "b": 4}
+
+
+def test_a_lot_pays_no_more_of_a_day_than_lies_in_its_window() -> None:
+    noon = lot("noon", "100", start=on(2, 12))
+    morning, afternoon = Reading("tokens", on(2), on(2, 12), D(3)), Reading("tokens", on(2, 12), on(3), D(4))
+    found, left = late([], [morning, afternoon], [noon])
+    assert found == {("chat", date(2026, 4, 2)): DayShare(D(7), D(7), (("noon", D(4)),))}
+    assert left == {"noon": 96}
+
+
+READINGS = st.lists(
+    st.builds(lambda day, quantity: used(str(quantity), day=day), st.integers(1, LAST_DAY), st.integers(1, 30)),
+    max_size=6,
+)
+LOTS = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, LAST_DAY), st.integers(1, LAST_DAY + 1), st.integers(1, 3)),
+    max_size=3,
+).map(
+    lambda drawn: [
+        lot(f"lot{n}", str(amount), start=on(start), end=on(start + length), priority=priority)
+        for n, (amount, start, length, priority) in enumerate(drawn)
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(READINGS, READINGS, LOTS)
+def test_nothing_is_lost_and_no_lot_falls_below_zero(
+    before: list[Reading], after: list[Reading], lots: list[Lot]
+) -> None:
+    found, left = late(before, after, lots)
+    assert total([share.amount for share in found.values()]) == total([reading.quantity for reading in after])
+    for share in found.values():
+        assert 0 <= share.undrawn <= share.amount
+    for one in lots:
+        drawn = total([amount for share in found.values() for lot_id, amount in share.drawn if lot_id == one.lot_id])
+        assert left[one.lot_id] >= 0
+        assert drawn + left[one.lot_id] == one.amount
+
+
+@settings(max_examples=100, deadline=None)
+@given(READINGS, LOTS)
+def test_a_period_whose_usage_did_not_change_stays_as_it_was_billed(usage: list[Reading], lots: list[Lot]) -> None:
+    found, _ = late(usage, usage, lots)
+    assert found == billed(rate(CHAT, usage, lots))
