@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
+from admin.bookmarks import Bookmark, bookmark_path, read_bookmark, write_bookmark
 from admin.connections import AWAY, explained, settings
 from admin.durable import Durable
 from admin.errors import AwayError
@@ -35,13 +37,18 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Sent:
-    """What became of a file's events; `refused` holds the first of those that were not taken."""
+    """What became of a file's events; `refused` holds the first of those that were not taken.
+
+    `resumed_after` events were answered by an earlier call and are not counted here.
+    """
 
     accepted: int = 0
     duplicate: int = 0
     conflict: int = 0
     rejected: int = 0
     batches: int = 0
+    resumed_after: int = 0
+    seconds: float = 0.0
     refused: list[EventResult] = field(default_factory=list)
     temporal_away: str | None = None
 
@@ -56,29 +63,47 @@ class Sent:
         self.refused += [one for one, _ in zip(shown, range(SHOWN - len(self.refused)), strict=False)]
 
 
-async def send_file(path: Path, engine: sa.Engine, *, batch_size: int, durable: Durable, progress: Progress) -> Sent:
+async def send_file(
+    path: Path, engine: sa.Engine, *, batch_size: int, resume: bool, durable: Durable, progress: Progress
+) -> Sent:
     """Take a file in, batch by batch; a batch that PostgreSQL broke off is sent again.
 
-    Raises `InvalidError` for a file that cannot be read on and `AwayError` when PostgreSQL stays away; what was counted
+    With `resume` it goes on after the last batch that an earlier, broken-off call committed to this database. Raises
+    `InvalidError` for a file that cannot be read on and `AwayError` when PostgreSQL stays away; what was counted
     before stays, and sending the whole file again is safe.
     """
-    received_at = datetime.now(UTC)
-    sent = Sent()
+    began = time.monotonic()
+    place = bookmark_path(path)
+    bookmark = await asyncio.to_thread(_bookmark, engine, place) if resume else None
+    sent = Sent(resumed_after=0 if bookmark is None else bookmark.events)
+    progress(sent.resumed_after)
+    done = sent.resumed_after
+    batches = read_usage_file(path, batch_size=batch_size, received_at=datetime.now(UTC), skip=done)
     async with Nudges(durable.nudge) as nudges:
-        for batch in read_usage_file(path, batch_size=batch_size, received_at=received_at):
-            result = await _take_in(engine, batch)
+        for batch in batches:
+            received_at = datetime.now(UTC)
+            result = await _take_in(engine, batch, received_at)
+            done += len(result.results)
+            write_bookmark(place, Bookmark(done, result.batch_id, received_at))
             nudges.add(result.contracts)
             sent.add(result)
             progress(len(result.results))
+    place.unlink(missing_ok=True)
     if nudges.pending and nudges.away is not None:
         sent.temporal_away = nudges.away.what
+    sent.seconds = round(time.monotonic() - began, 3)
     return sent
 
 
-async def _take_in(engine: sa.Engine, batch: ParsedBatch) -> BatchResult:
+def _bookmark(engine: sa.Engine, place: Path) -> Bookmark | None:
+    with explained(settings()), engine.begin() as connection:
+        return read_bookmark(connection, place)
+
+
+async def _take_in(engine: sa.Engine, batch: ParsedBatch, received_at: datetime) -> BatchResult:
     def once() -> BatchResult:
         with engine.begin() as connection:
-            return take_in(connection, batch, door="file", received_at=datetime.now(UTC))
+            return take_in(connection, batch, door="file", received_at=received_at)
 
     for pause in PAUSES:
         try:

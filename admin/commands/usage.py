@@ -9,7 +9,17 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from admin import durable
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
@@ -21,6 +31,7 @@ from admin.usage_sending import Progress as SendingProgress
 from admin.usage_sending import Sent, send_file, signal_file
 from ledger import schema
 from ledger.intake.events import MAX_BATCH_EVENTS
+from ledger.intake.files import count_events
 from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usage_status
 
 application = typer.Typer()
@@ -32,14 +43,14 @@ REASONS = {
     "period_invoiced": "their period is invoiced already",
 }
 """Why accepted events are not on any balance, and the remedy."""
-BLOCK = 1024 * 1024
 
 BatchSize = Annotated[int, typer.Option(min=1, max=MAX_BATCH_EVENTS, help="Events in one transaction.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where sending this file was broken off.")]
 
 
-@application.command(epilog="Example: meterbook usage send events.jsonl")
-def send(file: InputFile, *, batch_size: BatchSize = 5000, as_json: AsJson = False) -> None:
-    """Take in a CSV or JSONL file, straight into the database; sending it again is safe.
+@application.command(epilog="Example: meterbook usage send events.parquet --resume")
+def send(file: InputFile, *, batch_size: BatchSize = 5000, resume: Resume = False, as_json: AsJson = False) -> None:
+    """Take in a CSV, JSONL or Parquet file, straight into the database; sending it again is safe.
 
     Every event gets its own answer: a bad one never stops its neighbours. Temporal may be away: balances follow later.
     """
@@ -48,7 +59,9 @@ def send(file: InputFile, *, batch_size: BatchSize = 5000, as_json: AsJson = Fal
     try:
         with _progress("sending", file) as advance:
             sent = durable.run(
-                lambda connection: send_file(file, engine, batch_size=batch_size, durable=connection, progress=advance)
+                lambda connection: send_file(
+                    file, engine, batch_size=batch_size, resume=resume, durable=connection, progress=advance
+                )
             )
     finally:
         engine.dispose()
@@ -110,6 +123,8 @@ def status(*, limit: Limit = 10, as_json: AsJson = False) -> None:
 
 def _show_sent(sent: Sent) -> None:
     total = sent.accepted + sent.duplicate + sent.conflict + sent.rejected
+    if sent.resumed_after:
+        say(f"{sent.resumed_after} events were answered before; going on after them")
     say(
         f"{total} events answered: {sent.accepted} accepted, {sent.duplicate} duplicate, {sent.conflict} in conflict, "
         f"{sent.rejected} rejected"
@@ -151,19 +166,23 @@ def _rounded(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 3)
 
 
+class _Rate(ProgressColumn):
+    """How many events a second are answered."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate of the last half minute."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} events/s")
+
+
 @contextmanager
 def _progress(doing: str, file: Path) -> Iterator[SendingProgress]:
-    """Show a bar on standard error while a file is sent."""
+    """Show a bar on standard error while a file is sent, and leave it there with the rate."""
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), _Rate(),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
-        task = bar.add_task(f"{doing} {file.name}", total=_lines(file))
+        task = bar.add_task(f"{doing} {file.name}", total=count_events(file) or None)
         yield lambda count: bar.advance(task, count)
-
-
-def _lines(file: Path) -> int:
-    with file.open("rb") as content:
-        return sum(block.count(b"\n") for block in iter(lambda: content.read(BLOCK), b""))

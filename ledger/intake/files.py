@@ -1,13 +1,13 @@
-"""Usage files: CSV and JSON lines, read in batches, so that their size does not matter."""
+"""Usage files: CSV, JSON lines and Parquet, read in batches, so that their size does not matter."""
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ledger.errors import InvalidError
 from ledger.intake.events import MAX_BATCH_EVENTS, TEXT_FIELDS, ParsedBatch, parse_lines, parse_objects
@@ -19,27 +19,66 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 Item = TypeVar("Item")
 
 
-def read_usage_file(path: Path, *, batch_size: int = 5000, received_at: datetime) -> Iterator[ParsedBatch]:
-    """Read a .csv, .jsonl or .ndjson file in batches; positions count the file's events from 0.
+def read_usage_file(
+    path: Path, *, batch_size: int = 5000, received_at: datetime, skip: int = 0
+) -> Iterator[ParsedBatch]:
+    """Read a .csv, .jsonl, .ndjson or .parquet file in batches; positions count the file's events from 0.
 
-    A CSV has the columns source, key, customer, type and timestamp; every other column is a property: a number, true or
-    false where the cell looks like one, none where it is empty, else text. Raises `InvalidError` for another extension
-    and for a file that cannot be read on.
+    The first `skip` events are left out. A CSV has the columns source, key, customer, type and timestamp; every other
+    column is a property: a number, true or false where the cell looks like one, none where it is empty, else text.
+    Parquet is read as `read_parquet` says. Raises `InvalidError` for another extension and for a file that cannot be
+    read on.
     """
     if not 0 < batch_size <= MAX_BATCH_EVENTS:
         raise InvalidError(f"batch_size {batch_size} must be 1 to {MAX_BATCH_EVENTS}")
+    match _kind(path):
+        case "csv":
+            return _parsed(_read_csv(path, batch_size, skip), received_at, skip)
+        case "lines":
+            return _read_lines(path, batch_size, received_at, skip)
+        case "parquet":
+            return _parsed(_read_parquet(path, batch_size, skip), received_at, skip)
+
+
+def count_events(path: Path) -> int:
+    """Return about how many events a file holds, without reading them: its lines, or the rows of a Parquet file."""
+    if _kind(path) == "parquet":
+        from ledger.intake.parquet import count_rows  # noqa: PLC0415 - pyarrow takes long to load
+
+        return count_rows(path)
+    with path.open("rb") as content:
+        return sum(block.count(b"\n") for block in iter(lambda: content.read(MAX_LINE_BYTES), b""))
+
+
+def _kind(path: Path) -> Literal["csv", "lines", "parquet"]:
     match path.suffix.lower():
         case ".csv":
-            return _read_csv(path, batch_size, received_at)
+            return "csv"
         case ".jsonl" | ".ndjson":
-            return _read_lines(path, batch_size, received_at)
+            return "lines"
+        case ".parquet":
+            return "parquet"
         case suffix:
-            raise InvalidError(f"file {path.name} ends in {suffix!r}; use .csv, or .jsonl with one JSON event a line")
+            raise InvalidError(
+                f"file {path.name} ends in {suffix!r}; use .csv, .jsonl with one JSON event a line, or .parquet"
+            )
 
 
-def _read_lines(path: Path, batch_size: int, received_at: datetime) -> Iterator[ParsedBatch]:
-    first = 0
-    for lines in _batched(_lines(path), batch_size):
+def _parsed(batches: Iterable[Sequence[object]], received_at: datetime, first: int) -> Iterator[ParsedBatch]:
+    for objects in batches:
+        yield parse_objects(objects, received_at=received_at, first=first)
+        first += len(objects)
+
+
+def _read_parquet(path: Path, batch_size: int, skip: int) -> Iterator[list[object]]:
+    from ledger.intake.parquet import read_parquet  # noqa: PLC0415 - pyarrow takes long to load
+
+    return read_parquet(path, batch_size=batch_size, skip=skip)
+
+
+def _read_lines(path: Path, batch_size: int, received_at: datetime, skip: int) -> Iterator[ParsedBatch]:
+    first = skip
+    for lines in _batched(islice(_lines(path), skip, None), batch_size):
         yield parse_lines(lines, received_at=received_at, first=first)
         first += len(lines)
 
@@ -57,16 +96,13 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
 
 
-def _read_csv(path: Path, batch_size: int, received_at: datetime) -> Iterator[ParsedBatch]:
+def _read_csv(path: Path, batch_size: int, skip: int) -> Iterator[list[dict[str, object]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
         try:
             header = _header(path, next(rows, []))
-            first = 0
-            for batch in _batched((row for row in rows if row), batch_size):
-                objects = [_object(header, row) for row in batch]
-                yield parse_objects(objects, received_at=received_at, first=first)
-                first += len(batch)
+            for batch in _batched(islice((row for row in rows if row), skip, None), batch_size):
+                yield [_object(header, row) for row in batch]
         except (csv.Error, UnicodeDecodeError) as error:
             raise InvalidError(
                 f"{path.name} cannot be read after line {rows.line_num} ({error}); save it as CSV in UTF-8"

@@ -1,18 +1,24 @@
 """`meterbook usage send`: files in, batch by batch; and how files are cut into signals."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import psycopg
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from admin.bookmarks import Bookmark, bookmark_path, read_bookmark, write_bookmark
 from admin.usage_sending import SIGNAL_BYTES, SIGNAL_EVENTS, events_of, portions
 from ledger.errors import InvalidError
 from tests.admin.conftest import CONTRACT, Meterbook, written
@@ -73,7 +79,7 @@ def test_a_batch_that_the_database_broke_off_is_sent_again(
 
 
 def test_a_file_of_another_kind_or_that_is_not_there_is_refused(parties: Meterbook, tmp_path: Path) -> None:
-    assert "use .csv, or .jsonl" in parties("usage", "send", written(tmp_path / "usage.xlsx", "x")).err
+    assert "use .csv, .jsonl" in parties("usage", "send", written(tmp_path / "usage.xlsx", "x")).err
     assert "lacks the columns" in parties("usage", "send", written(tmp_path / "usage.csv", "a,b\n1,2\n")).err
     assert parties("usage", "send", tmp_path / "missing.csv").code == 2
 
@@ -104,3 +110,65 @@ def test_portions_fit_into_signals_and_lose_nothing(lengths: list[int]) -> None:
     largest = {"note": "x" * (SIGNAL_BYTES - len(json.dumps([{"note": ""}], separators=(",", ":"))))}
     with pytest.raises(InvalidError, match="too much for a signal"):
         list(portions(iter([{**largest, "more": 1}])))
+
+
+def test_a_parquet_file_is_sent_like_the_others(parties: Meterbook, tmp_path: Path) -> None:
+    moments = pa.array([datetime(2026, 10, 5, 12, tzinfo=UTC)] * 3, pa.timestamp("us", tz="UTC"))
+    texts = {"source": ["gate"] * 3, "key": ["1", "2", "3"], "customer": ["acme"] * 3, "type": ["llm.request"] * 3}
+    pq.write_table(pa.table({**texts, "timestamp": moments, "tokens": [1, 2, 3]}), tmp_path / "usage.parquet")
+    sent = parties("usage", "send", tmp_path / "usage.parquet", "--json").content
+    assert (sent["accepted"], sent["rejected"]) == (3, 0)
+
+
+EVENTS = 2000
+PORTION = 20
+
+
+@pytest.fixture
+def broken_off(parties: Meterbook, tmp_path: Path) -> Path:
+    """A file whose sending was killed between its first and its last batch."""
+    assert parties("usage", "status").code == 0
+    path = written(tmp_path / "usage.csv", HEADER + "".join(row(str(n)) for n in range(EVENTS)))
+    place = bookmark_path(path)
+    command = [sys.executable, "-m", "admin.cli", "usage", "send", str(path), "--batch-size", str(PORTION)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not place.exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    return path
+
+
+def test_sending_goes_on_after_the_last_committed_batch(parties: Meterbook, broken_off: Path) -> None:
+    resumed = parties("usage", "send", broken_off, "--resume", "--json").content
+    before = resumed["resumed_after"]
+    assert 0 < before < EVENTS
+    assert resumed["accepted"] + resumed["duplicate"] == EVENTS - before
+    assert resumed["duplicate"] in (0, PORTION)  # killed after the commit, but before the bookmark was moved
+    assert parties("usage", "status", "--json").content["accepted"] == EVENTS
+    again = parties("usage", "send", broken_off, "--resume", "--json").content  # a file that was sent whole begins anew
+    assert (again["resumed_after"], again["accepted"], again["duplicate"]) == (0, 0, EVENTS)
+
+
+def test_a_file_that_changed_meanwhile_is_sent_from_its_start(parties: Meterbook, broken_off: Path) -> None:
+    written(broken_off, HEADER + row("other") + broken_off.read_text(encoding="utf-8").removeprefix(HEADER))
+    resumed = parties("usage", "send", broken_off, "--resume", "--json").content
+    assert (resumed["resumed_after"], resumed["accepted"] + resumed["duplicate"]) == (0, EVENTS + 1)
+    assert parties("usage", "status", "--json").content["accepted"] == EVENTS + 1
+
+
+def test_a_database_without_the_last_batch_gets_the_whole_file(
+    parties: Meterbook, broken_off: Path, engine: sa.Engine
+) -> None:
+    place = bookmark_path(broken_off)
+    with engine.begin() as connection:
+        bookmark = read_bookmark(connection, place)
+        assert bookmark is not None
+        elsewhere = bookmark.received_at + timedelta(microseconds=1)
+        write_bookmark(place, Bookmark(bookmark.events, bookmark.batch_id, elsewhere))
+        assert read_bookmark(connection, place) is None
+    resumed = parties("usage", "send", broken_off, "--resume", "--json").content
+    assert (resumed["resumed_after"], resumed["accepted"] + resumed["duplicate"]) == (0, EVENTS)
