@@ -9,18 +9,22 @@ import sqlalchemy as sa
 from temporalio import activity
 
 from ledger.errors import ClosedPeriodError, MeterbookError
-from ledger.invoices import approve, draft_opening, draft_period, finalise
+from ledger.invoices import approve, draft_late, draft_opening, draft_period, finalise, late_invoice_due
 from pricing.errors import PricingError
 
 
 @dataclass(frozen=True, slots=True)
 class DraftInvoice:
-    """Freeze a period's usage and draft its invoice at `at` (UTC); the opening invoice bills what is due in advance."""
+    """Freeze a period's usage and draft its invoice at `at` (UTC); the opening invoice bills what is due in advance.
+
+    A late invoice bills what changed after the contract's last one; only it is named by its `invoice_id`.
+    """
 
     contract_id: str
-    kind: Literal["opening", "period"]
+    kind: Literal["opening", "period", "late"]
     period_start: datetime
     at: datetime
+    invoice_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,20 @@ class DraftedInvoice:
     state: str | None
     total: Decimal | None
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FindLateInvoice:
+    """Find out whether late usage asks for an invoice after a contract's last one."""
+
+    contract_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LateInvoice:
+    """The invoice to draft; None: none is asked for."""
+
+    invoice_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,8 @@ class InvoiceActivities:
             with self._engine.begin() as connection:
                 if request.kind == "opening":
                     invoice = draft_opening(connection, request.contract_id, at=request.at)
+                elif request.kind == "late":
+                    invoice = draft_late(connection, request.contract_id, request.invoice_id, at=request.at)
                 else:
                     invoice = draft_period(connection, request.contract_id, request.period_start, at=request.at)
         except ClosedPeriodError:
@@ -90,6 +110,12 @@ class InvoiceActivities:
         if invoice is None:
             return DraftedInvoice(None, None, None)
         return DraftedInvoice(invoice.invoice_id, invoice.state, invoice.total)
+
+    @activity.defn
+    def find_late_invoice(self, request: FindLateInvoice) -> LateInvoice:
+        """Name the invoice of late usage of an ended contract."""
+        with self._engine.begin() as connection:
+            return LateInvoice(late_invoice_due(connection, request.contract_id))
 
     @activity.defn
     def approve_invoice(self, request: ApproveInvoice) -> ApprovedInvoice:

@@ -17,19 +17,19 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
 from ledger.accrual import freeze_period
-from ledger.adjustments import bill_adjustments
+from ledger.adjustments import bill_adjustments, pending_adjustments
 from ledger.checks import check_text
-from ledger.contracts import Contract, lock_contract, lock_customer_of
+from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of
 from ledger.errors import NotFoundError, StateError
 from ledger.invoice_lines import commits_due, fees_due
 from ledger.months import open_day
-from ledger.periods import record_invoiced
+from ledger.periods import list_periods, record_invoiced
 from ledger.transfers import Account, Transfer, post
 from pricing.calendar import Period, local_date
 from pricing.money import EXACT, WIDE, ZERO, currency, round_to_currency, to_ledger_scale, total
 from pricing.rated import Line, Step
 
-InvoiceKind = Literal["opening", "period"]
+InvoiceKind = Literal["opening", "period", "late"]
 InvoiceState = Literal["draft", "in_review", "approved", "finalised", "paid", "uncollectible"]
 FlagName = Literal["total_above", "growth", "negative_total"]
 
@@ -48,7 +48,8 @@ class Flag:
 class Invoice:
     """An invoice as it is stored. `total` is the sum of the lines, in `currency`; dates are days of the entity's zone.
 
-    `period` is the first period of the contract for an opening invoice, the period whose usage it bills otherwise.
+    `period` is the first period of the contract for an opening invoice, the period whose usage it bills otherwise; a
+    late one, after all periods of a contract are invoiced, spans the periods that it adjusts.
     Number and dates are None until it is finalised.
     """
 
@@ -112,6 +113,40 @@ def draft_period(connection: sa.Connection, contract_id: str, period_start: date
     return _store(
         connection, contract, invoice_id=invoice_id, kind="period", period=period, lines=lines, flags=flags, at=at
     )
+
+
+def late_invoice_due(connection: sa.Connection, contract_id: str) -> str | None:
+    """Return the id of the invoice that late usage asks for after a contract's last one; None: nothing asks for one."""
+    contract = get_contract(connection, contract_id)
+    recorded = list_periods(connection, contract_id)
+    if contract.end_at is None or any(one.state != "invoiced" for one in recorded):
+        return None
+    latest = list_invoices(connection, contract_id=contract_id)
+    waiting = [invoice.invoice_id for invoice in latest if invoice.kind == "late" and invoice.number is None]
+    if waiting:
+        return waiting[0]
+    if not pending_adjustments(connection, contract):
+        return None
+    return f"{contract_id}.late-{sum(invoice.kind == 'late' for invoice in latest) + 1}"
+
+
+def draft_late(connection: sa.Connection, contract_id: str, invoice_id: str, *, at: datetime) -> Invoice | None:
+    """Draft the invoice of what late usage changed after a contract's last one, as `late_invoice_due` named it.
+
+    Returns the stored one when called again, None when nothing is to bill: what is taken back is asked for as a credit
+    note.
+    """
+    contract = lock_customer_of(connection, contract_id)
+    if _is_stored(connection, invoice_id):
+        return get_invoice(connection, invoice_id)
+    if late_invoice_due(connection, contract_id) != invoice_id:
+        return None
+    adjusted = [adjustment.period for adjustment in pending_adjustments(connection, contract)]
+    lines = bill_adjustments(connection, contract, room=ZERO, at=at)
+    if not lines:
+        return None
+    span = Period(adjusted[0].start, adjusted[-1].end)
+    return _store(connection, contract, invoice_id=invoice_id, kind="late", period=span, lines=lines, flags=(), at=at)
 
 
 def approve(connection: sa.Connection, invoice_id: str, *, by: str, at: datetime) -> Invoice:
@@ -333,8 +368,9 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
                 billed.append((str(position), account("unbilled_receivable"), line.amount, line.exact))
             case _:
                 assert_never(line.kind)
-    if invoice.kind == "period":
-        billed.append(("usage", account("unbilled_receivable"), net, EXACT.add(_unbilled(connection, invoice), late)))
+    if invoice.kind != "opening":
+        exact = _unbilled(connection, invoice) if invoice.kind == "period" else ZERO
+        billed.append(("usage", account("unbilled_receivable"), net, EXACT.add(exact, late)))
     receivable, rounding = account("accounts_receivable"), account("rounding")
     moves = []
     for part, against, amount, exact in billed:

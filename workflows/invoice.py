@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         CONTRACTS_QUEUE,
         DUNNING_STATE,
         ENTITY_ID,
+        LATE,
         OPENING,
         collection_workflow_id,
         contract_workflow_id,
@@ -44,8 +45,10 @@ class InvoiceRequest:
     grace_until: datetime
 
     @property
-    def kind(self) -> Literal["opening", "period"]:
-        """Say whether it bills what is due in advance, or a period."""
+    def kind(self) -> Literal["opening", "period", "late"]:
+        """Say whether it bills what is due in advance, a period, or late usage after the last period."""
+        if self.invoice_id.startswith(f"{self.contract_id}.{LATE}"):
+            return "late"
         return "opening" if self.invoice_id == f"{self.contract_id}.{OPENING}" else "period"
 
 
@@ -169,7 +172,13 @@ class InvoiceWorkflow:
             self._state, self._retry = "drafting", False
             drafted = await workflow.execute_activity_method(
                 InvoiceActivities.draft_invoice,
-                DraftInvoice(self._request.contract_id, self._request.kind, self._request.period_start, workflow.now()),
+                DraftInvoice(
+                    self._request.contract_id,
+                    self._request.kind,
+                    self._request.period_start,
+                    workflow.now(),
+                    self._request.invoice_id,
+                ),
                 **LEDGER,
             )
             self._problem, self._total = drafted.problem, drafted.total

@@ -13,6 +13,8 @@ PAYMENTS_QUEUE = "payments"
 
 OPENING = "opening"
 """Stands for the first day in the id of a contract's opening invoice."""
+LATE = "late-"
+"""Stands, with a number after it, for the first day in the id of an invoice after a contract's last period."""
 SWEEP = "sweep/stale-nudges"
 
 CONTRACT_STATUS = SearchAttributeKey.for_keyword("ContractStatus")
@@ -27,7 +29,10 @@ def contract_workflow_id(contract_id: str) -> str:
 
 
 def invoice_workflow_id(invoice_id: str) -> str:
-    """Return the id of an invoice's workflow: `invoice/{contract_id}/{first local day of the period, or opening}`."""
+    """Return the id of an invoice's workflow: `invoice/{contract_id}/{first local day of the period}`.
+
+    Of an opening invoice `opening`, and of one after the last period `late-{n}`, stand for the day.
+    """
     contract_id, _, period = invoice_id.rpartition(".")
     return f"invoice/{contract_id}/{period}"
 

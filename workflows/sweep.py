@@ -1,13 +1,19 @@
-"""The sweep for lost nudges: a Temporal Schedule runs it every 30 seconds."""
+"""The sweep: finds lost nudges and late usage of ended contracts; a Temporal Schedule runs it every 30 seconds."""
 
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
+    from activities.contracts import AccrueUsage, ContractActivities
+    from activities.invoices import FindLateInvoice, InvoiceActivities
     from activities.usage import FindStale, UsageActivities
     from workflows.hints import hint
-    from workflows.names import contract_workflow_id
+    from workflows.invoice import InvoiceRequest, InvoiceWorkflow
+    from workflows.names import CONTRACTS_QUEUE, ENTITY_ID, contract_workflow_id, invoice_workflow_id
     from workflows.policies import LEDGER
 
 STALE_AFTER = timedelta(seconds=10)
@@ -25,5 +31,33 @@ class SweepWorkflow:
         )
         heard = 0
         for contract_id in stale.contract_ids:
-            heard += await hint(contract_workflow_id(contract_id), "nudge")
+            if await hint(contract_workflow_id(contract_id), "nudge"):
+                heard += 1
+            else:
+                await self._settle(contract_id)
         return heard
+
+    async def _settle(self, contract_id: str) -> None:
+        """Bring a contract up to its usage whose workflow is over, and have billed what that changes."""
+        accrued = await workflow.execute_activity_method(
+            ContractActivities.accrue_usage, AccrueUsage(contract_id, workflow.now()), **LEDGER
+        )
+        if not accrued.finished:
+            return
+        late = await workflow.execute_activity_method(
+            InvoiceActivities.find_late_invoice, FindLateInvoice(contract_id), **LEDGER
+        )
+        if late.invoice_id is None:
+            return
+        try:
+            await workflow.start_child_workflow(
+                InvoiceWorkflow.run,
+                InvoiceRequest(contract_id, late.invoice_id, accrued.entity_id, accrued.start_at, workflow.now()),
+                id=invoice_workflow_id(late.invoice_id),
+                task_queue=CONTRACTS_QUEUE,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                search_attributes=TypedSearchAttributes([SearchAttributePair(ENTITY_ID, accrued.entity_id)]),
+            )
+        except WorkflowAlreadyStartedError:
+            workflow.logger.info("invoice %s is under way already", late.invoice_id)

@@ -14,8 +14,9 @@ from ledger.accrual import accrue
 from ledger.adjustments import pending_adjustments
 from ledger.amendments import amend_contract, read_amendment
 from ledger.contracts import get_contract
-from ledger.invoices import Invoice, draft_period, finalise
+from ledger.invoices import Invoice, draft_late, draft_period, finalise, late_invoice_due
 from ledger.metrics import create_metric
+from pricing.calendar import Period
 from pricing.errors import MissingPriceError
 from tests.ledger.books import (
     FEBRUARY_STARTS,
@@ -206,3 +207,41 @@ def test_what_the_billed_terms_do_not_price_stays_unbilled_in_an_invoiced_period
     send(shop, event("i2", type="image", timestamp="2026-02-02T10:00:00Z"))
     with pytest.raises(MissingPriceError, match="images"):  # in an open period a person must decide
         accrue(shop, "plan", as_of=TENTH_OF_FEBRUARY)
+
+
+def ended_with_january(connection: sa.Connection) -> None:
+    start(connection, products=[TOKENS], commits=[], end="2026-02-01")
+    billed_january(connection)
+
+
+def test_late_usage_of_an_ended_contract_is_billed_by_an_invoice_of_its_own(shop: sa.Connection) -> None:
+    ended_with_january(shop)
+    assert late_invoice_due(shop, "plan") is None
+    use(shop, "late", 10_000, "2026-01-25T10:00:00Z")
+    assert accrue(shop, "plan", as_of=TENTH_OF_FEBRUARY).finished
+    assert late_invoice_due(shop, "plan") == "plan.late-1"
+    draft = draft_late(shop, "plan", "plan.late-1", at=TENTH_OF_FEBRUARY)
+    assert draft is not None
+    assert adjustments(draft) == [("tokens", "10000", "3", "3.00")]
+    assert (draft.kind, draft.period, late_invoice_due(shop, "plan")) == ("late", january_of(shop), "plan.late-1")
+    final = finalise(shop, "plan.late-1", at=TENTH_OF_FEBRUARY)
+    assert (final.number, final.state) == ("NW-000002", "finalised")
+    assert balances(shop) == expected(accounts_receivable="15.41", usage_revenue="-15.405", rounding="-0.005")
+    assert late_invoice_due(shop, "plan") is None
+    assert draft_late(shop, "plan", "plan.late-1", at=FOURTH_OF_MARCH) == final
+    use(shop, "later", 10_000, "2026-01-26T10:00:00Z")
+    accrue(shop, "plan", as_of=FOURTH_OF_MARCH)
+    assert late_invoice_due(shop, "plan") == "plan.late-2"
+
+
+def test_what_is_taken_back_from_an_ended_contract_is_asked_for_as_a_credit_note(shop: sa.Connection) -> None:
+    ended_with_january(shop)
+    use(shop, "back", -10_000, "2026-01-20T11:00:00Z")
+    accrue(shop, "plan", as_of=TENTH_OF_FEBRUARY)
+    assert draft_late(shop, "plan", "plan.late-1", at=TENTH_OF_FEBRUARY) is None
+    assert balances(shop)["customer_credit"] == Decimal("-3.00")
+    assert late_invoice_due(shop, "plan") is None
+
+
+def january_of(connection: sa.Connection) -> Period:
+    return get_contract(connection, "plan").periods(FOURTH_OF_FEBRUARY)[0]

@@ -152,6 +152,16 @@ def _add_late_usage() -> None:
         "invoice_line", sa.Column("adjusts_invoice_id", sa.Text, sa.ForeignKey("invoice.invoice_id"), index=True)
     )
     op.add_column("invoice_line", sa.Column("adjusts_position", sa.Integer))
+    op.drop_constraint(op.f("ck_invoice_kind"), "invoice")
+    op.create_check_constraint("kind", "invoice", "kind in ('opening', 'period', 'late')")
+    op.drop_constraint(op.f("uq_invoice_contract_id_kind_period_start"), "invoice")
+    op.create_index(
+        "uq_invoice_period",
+        "invoice",
+        ["contract_id", "kind", "period_start"],
+        unique=True,
+        postgresql_where=sa.text("kind <> 'late'"),
+    )
     op.drop_constraint(op.f("ck_invoice_line_kind"), "invoice_line")
     op.create_check_constraint("kind", "invoice_line", LINES)
     op.create_check_constraint("adjusts", "invoice_line", "(kind = 'adjustment') = (adjusts_invoice_id is not null)")
