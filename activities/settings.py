@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     meterbook_gather_milliseconds: int = Field(
         default=20, ge=0, le=1000, description="How long a small request waits for others to share its transaction."
     )
+    meterbook_spool_dir: Path | None = Field(
+        default=None, description="Where usage waits on disk while the database is away; without it, it gets 503."
+    )
+    meterbook_spool_bytes: int = Field(
+        default=1024**3, ge=1024**2, description="Bytes that one HTTP server may keep there; more is answered with 503."
+    )
     meterbook_waiting_events: int = Field(
         default=50_000, ge=1, description="Events that may wait in one HTTP server; more are answered with 429."
     )

@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from admin.errors import AwayError
 from admin.gathering import FullError
 from admin.http.backpressure import BUSY_SECONDS, BusyError
-from admin.http.parts import UnauthorisedError
+from admin.http.parts import UnauthorisedError, UncheckedError
 from admin.plain import json_text
 from ledger.errors import ConflictError, InvalidError, MeterbookError, NotFoundError, StateError
 from ledger.intake.events import TooManyError
+from ledger.intake.spool import SpoolError
 
 RETRY_AFTER_SECONDS = 2
 UTF_8 = "application/json; charset=utf-8"
@@ -60,42 +61,53 @@ def problem_answer(status: int, detail: str, **headers: str) -> Response:
 
 def answer_refusals(application: FastAPI) -> None:
     """Let every expected refusal be answered as a problem with the status that fits it."""
-
-    def unauthorised(_: Request, error: Exception) -> Response:
-        return problem_answer(HTTPStatus.UNAUTHORIZED, str(error), www_authenticate="Bearer")
-
-    def refused(_: Request, error: Exception) -> Response:
-        return problem_answer(_status(error), str(error))
-
-    def busy(_: Request, error: Exception) -> Response:
-        return problem_answer(HTTPStatus.TOO_MANY_REQUESTS, str(error), retry_after=str(BUSY_SECONDS))
-
-    def away(_: Request, error: Exception) -> Response:
-        what = "Temporal" if isinstance(error, AwayError) else "the database"
-        return problem_answer(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            f"{what} does not answer now; nothing of this request is recorded, send it again",
-            retry_after=str(RETRY_AFTER_SECONDS),
-        )
-
-    def invalid(_: Request, error: Exception) -> Response:
-        problems = error.errors() if isinstance(error, RequestValidationError) else ()
-        named = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems)
-        return problem_answer(HTTPStatus.UNPROCESSABLE_ENTITY, named)
-
-    def other(_: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
-        detail = error.detail if isinstance(error, HTTPException) else "the request failed"
-        return problem_answer(status, f"{detail}; see /docs for what there is")
-
-    application.add_exception_handler(UnauthorisedError, unauthorised)
-    application.add_exception_handler(MeterbookError, refused)
-    application.add_exception_handler(RequestValidationError, invalid)
-    application.add_exception_handler(HTTPException, other)
+    application.add_exception_handler(UnauthorisedError, _unauthorised)
+    application.add_exception_handler(MeterbookError, _refused)
+    application.add_exception_handler(RequestValidationError, _invalid)
+    application.add_exception_handler(HTTPException, _other)
     for full in (BusyError, FullError):
-        application.add_exception_handler(full, busy)
-    for kind in (AwayError, OperationalError, InterfaceError, PoolTimeoutError):
-        application.add_exception_handler(kind, away)
+        application.add_exception_handler(full, _busy)
+    for unable in (UncheckedError, SpoolError):
+        application.add_exception_handler(unable, _later)
+    for away in (AwayError, OperationalError, InterfaceError, PoolTimeoutError):
+        application.add_exception_handler(away, _away)
+
+
+def _unauthorised(_: Request, error: Exception) -> Response:
+    return problem_answer(HTTPStatus.UNAUTHORIZED, str(error), www_authenticate="Bearer")
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    return problem_answer(_status(error), str(error))
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    problems = error.errors() if isinstance(error, RequestValidationError) else ()
+    named = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems)
+    return problem_answer(HTTPStatus.UNPROCESSABLE_ENTITY, named)
+
+
+def _other(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = error.detail if isinstance(error, HTTPException) else "the request failed"
+    return problem_answer(status, f"{detail}; see /docs for what there is")
+
+
+def _busy(_: Request, error: Exception) -> Response:
+    return problem_answer(HTTPStatus.TOO_MANY_REQUESTS, str(error), retry_after=str(BUSY_SECONDS))
+
+
+def _later(_: Request, error: Exception) -> Response:
+    return problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error), retry_after=str(RETRY_AFTER_SECONDS))
+
+
+def _away(_: Request, error: Exception) -> Response:
+    what = "Temporal" if isinstance(error, AwayError) else "the database"
+    return problem_answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{what} does not answer now; nothing of this request is recorded, send it again",
+        retry_after=str(RETRY_AFTER_SECONDS),
+    )
 
 
 def _status(error: Exception) -> HTTPStatus:

@@ -1,10 +1,9 @@
 """The application: its routes, its refusals, and what lives as long as it does."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -13,11 +12,13 @@ from admin.connections import database_engine
 from admin.durable import Durable
 from admin.entering import Entering
 from admin.gathering import Gathering
-from admin.http import contracts, health, stripe_webhook, usage
+from admin.http import contracts, health, receipts, stripe_webhook, usage
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
 from admin.http.parts import Parts
+from admin.known_keys import KnownKeys
 from admin.nudges import Nudges
+from admin.spooling import Spooling
 
 POOL_SIZE = 10
 
@@ -32,15 +33,9 @@ curl -X POST http://127.0.0.1:8080/v1/usage \\
   -H 'Authorization: Bearer mbk_...' -H 'Content-Type: application/x-ndjson' --data-binary @events.jsonl
 ```
 
-Numbers are read as exact decimals and answered as text. A request that was answered with 503, or not at all, is safe to
-repeat: an event counts once.
+Numbers are read as exact decimals and answered as text. A request that was answered with 429 or 503, or not at all, is
+safe to repeat: an event counts once.
 """
-
-
-def gathering_of(settings: Settings, engine: sa.Engine) -> Gathering:
-    """Return what gathers requests as the settings say."""
-    window = timedelta(milliseconds=settings.meterbook_gather_milliseconds)
-    return Gathering(Entering(engine).settle, window=window, most_events=settings.meterbook_waiting_events)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,20 +43,38 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        engine = database_engine(settings, pool_size=POOL_SIZE)
-        durable = Durable(settings)
-        try:
-            async with Nudges(durable.nudge) as nudges, gathering_of(settings, engine) as gathering:
-                room = Room(most_bytes=settings.meterbook_waiting_bytes)
-                application.state.parts = Parts(settings, engine, durable, nudges, gathering, room)
-                yield
-        finally:
-            engine.dispose()
+        async with parts_for(settings) as parts:
+            application.state.parts = parts
+            yield
 
     application = FastAPIOffline(
         redoc_url=None, title="Meterbook", summary="Usage billing", description=ABOUT, lifespan=lifespan
     )
-    for module in (usage, contracts, stripe_webhook, health):
+    for module in (usage, receipts, contracts, stripe_webhook, health):
         application.include_router(module.router)
     answer_refusals(application)
     return application
+
+
+@asynccontextmanager
+async def parts_for(settings: Settings) -> AsyncIterator[Parts]:
+    """Set up what the requests share; at the end everything that waits is settled, and the spool left to the next."""
+    engine = database_engine(settings, pool_size=POOL_SIZE)
+    durable = Durable(settings)
+    root = settings.meterbook_spool_dir
+    try:
+        async with AsyncExitStack() as stack:
+            nudges = await stack.enter_async_context(Nudges(durable.nudge))
+            spooling = None
+            if root is not None:
+                opened = Spooling(engine, root, most_bytes=settings.meterbook_spool_bytes, told=nudges.add)
+                spooling = await stack.enter_async_context(opened)
+            window = timedelta(milliseconds=settings.meterbook_gather_milliseconds)
+            settle = Entering(engine, spooling).settle
+            gathering = await stack.enter_async_context(
+                Gathering(settle, window=window, most_events=settings.meterbook_waiting_events)
+            )
+            room = Room(most_bytes=settings.meterbook_waiting_bytes)
+            yield Parts(settings, engine, durable, nudges, gathering, room, KnownKeys(root), spooling)
+    finally:
+        engine.dispose()

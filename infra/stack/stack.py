@@ -256,6 +256,7 @@ class Stack:
             settings["STRIPE_WEBHOOK_SECRET"] = state.webhook_secret
         if "http" in ports:
             settings["METERBOOK_HTTP"] = f"http://{LOCALHOST}:{ports['http']}"
+            settings["METERBOOK_SPOOL_DIR"] = str(self.files.folder / "spool")
         return settings
 
     def _is_yours(self, name: str) -> bool:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from ledger.database import uuid7
 from ledger.intake.events import MAX_BATCH_EVENTS, ParsedBatch
@@ -40,6 +40,7 @@ SUFFIX = ".seg"
 SLOTS = 256
 TOGETHER = timedelta(seconds=1)
 """Records that came within it are entered as one batch."""
+Place = Literal["waiting", "set_aside"]
 
 
 class SpoolError(Exception):
@@ -67,10 +68,20 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Records to enter together, and where the first record after them begins: (segment, offset)."""
+    """Records to enter together, where each begins in their segment, and where to go on after them."""
 
     records: tuple[Record, ...]
-    end: tuple[int, int]
+    segment: int
+    begins: tuple[int, ...]
+    end: int
+
+    def apart(self) -> tuple["Run", ...]:
+        """Return each record as a run of its own."""
+        ends = (*self.begins[1:], self.end)
+        return tuple(
+            Run((record,), self.segment, (begin,), end)
+            for record, begin, end in zip(self.records, self.begins, ends, strict=True)
+        )
 
 
 class Spool:
@@ -96,6 +107,7 @@ class Spool:
         """How many records wait."""
         self.damages: list[Damage] = []
         """What was found broken since the slot was opened."""
+        self._told = 0
         for number in _numbers(folder):
             self._check(number)
         self._next = (min(self._sizes, default=0), 0)
@@ -111,6 +123,13 @@ class Spool:
         with self._guard:
             self._leave_segment()
             os.close(self._lock)
+
+    def news_of_damage(self) -> list[Damage]:
+        """Return what was found broken since this was asked last."""
+        with self._guard:
+            news = self.damages[self._told :]
+            self._told = len(self.damages)
+            return news
 
     @property
     def is_empty(self) -> bool:
@@ -157,14 +176,14 @@ class Spool:
                 run = self._run_of_segment()
                 if run.records:
                     return run
-                self._move(run.end)
+                self._move(run)
             return None
 
     def advance(self, run: Run) -> None:
         """Forget records that are entered."""
         with self._guard:
             self.waiting -= len(run.records)
-            self._move(run.end)
+            self._move(run)
 
     def set_aside(self, run: Run) -> None:
         """Keep the only record of a run aside, because it cannot be entered."""
@@ -178,6 +197,7 @@ class Spool:
         number, begin = self._next
         content = self._path(number).read_bytes()[: self._sizes[number]]
         records: list[Record] = []
+        begins: list[int] = []
         events = 0
         for stretch in stretches(content, begin=begin):
             record = self._readable(number, content, stretch)
@@ -185,9 +205,10 @@ class Spool:
                 events += length(record.batch)
                 is_late = bool(records) and record.received_at - records[0].received_at > TOGETHER
                 if records and (events > MAX_BATCH_EVENTS or is_late):
-                    return Run(tuple(records), (number, stretch.begin))
+                    return Run(tuple(records), number, tuple(begins), stretch.begin)
                 records.append(record)
-        return Run(tuple(records), (number, len(content)))
+                begins.append(stretch.begin)
+        return Run(tuple(records), number, tuple(begins), len(content))
 
     def _readable(self, number: int, content: bytes, stretch: Stretch) -> Record | None:
         if stretch.is_whole:
@@ -207,11 +228,11 @@ class Spool:
             _keep(path, broken)
             self.damages.append(Damage(self._path(number).name, stretch.begin, len(broken), torn, path))
 
-    def _move(self, place: tuple[int, int]) -> None:
-        """Go on at a place; delete the segment that is read to its end."""
-        number, offset = place
-        self._next = place
-        if offset >= self._sizes[number]:
+    def _move(self, run: Run) -> None:
+        """Go on after a run; delete the segment that is read to its end."""
+        number = run.segment
+        self._next = (number, run.end)
+        if run.end >= self._sizes[number]:
             if self._open is not None and number == self._last:
                 self._leave_segment()
             self._path(number).unlink()
@@ -297,7 +318,7 @@ def abandoned(root: Path, *, most_bytes: int) -> Iterator[Spool]:
                 yield Spool(folder, most_bytes=most_bytes)
 
 
-def where(root: Path, receipt_id: str) -> str | None:
+def where(root: Path, receipt_id: str) -> Place | None:
     """Tell what the disk knows of a receipt: `waiting`, `set_aside`, or None when it knows nothing of it.
 
     Looks into every process's slot. A record is `waiting` a little longer than it is: ask the database as well.

@@ -22,7 +22,8 @@ ROOM = 1024 * 1024
 def batch(*keys: str, text: str = "text") -> ParsedBatch:
     lines = [
         f'{{"source": "s", "key": "{key}", "customer": "acme", "type": "call", '
-        f'"timestamp": "2026-10-05T12:30:00+02:00", "properties": {{"note": "{text}", "tokens": 12.50, "large": 1e20, "first": true}}}}'.encode()
+        f'"timestamp": "2026-10-05T12:30:00+02:00", '
+        f'"properties": {{"note": "{text}", "tokens": 12.50, "large": 1e20, "first": true}}}}'.encode()
         for key in keys
     ]
     return parse_lines(lines, received_at=NOON)
