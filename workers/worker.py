@@ -125,6 +125,7 @@ def ledger_activities(engine: sa.Engine) -> list[Callable[..., object]]:
         contracts.amend_contract,
         contracts.end_contract,
         invoices.draft_invoice,
+        invoices.find_late_invoice,
         invoices.approve_invoice,
         invoices.finalise_invoice,
         payments.look_at_invoice,

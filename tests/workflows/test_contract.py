@@ -167,6 +167,25 @@ async def test_usage_that_no_nudge_told_is_found_by_the_sweep(temporal: Client, 
         assert accrued(engine) == Decimal("1.00")  # 100 tokens at 0.01
 
 
+async def test_late_usage_of_an_ended_contract_is_billed_by_the_sweep(temporal: Client, engine: sa.Engine) -> None:
+    sell(engine, Sold(start=first_day(1), end=first_day(0), method="bank_transfer"))
+    sent(engine, usage("a", month(1), 100))
+    async with working(temporal, engine):
+        await starting.start_contract(temporal, "acme-1")
+        assert (await workflow_of(temporal).result()).state == "ended"
+        sent(engine, usage("late", month(1) + HOUR, 250))
+        for n in range(2):  # once more finds nothing to do
+            await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{n}", task_queue=CONTRACTS_QUEUE)
+
+        async def issued() -> list[tuple[str, Decimal, str]]:
+            return totals(invoices(engine))
+
+        found = await eventually(issued, lambda found: [state for *_, state in found][1:] == ["finalised"])
+        # 100 tokens at 0.01, then 250 that came late
+        assert sorted(total for _, total, _ in found) == [Decimal("1.00"), Decimal("2.50")]
+        assert "acme-1.late-1" in [invoice_id for invoice_id, *_ in found]
+
+
 async def test_the_sweep_is_scheduled_once(temporal: Client) -> None:
     await starting.ensure_sweep_schedule(temporal)
     await starting.ensure_sweep_schedule(temporal)
