@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
@@ -11,13 +11,17 @@ import psycopg
 import sqlalchemy as sa
 
 from ledger.intake.events import properties_of
-from ledger.intake.rules import Rule, UnmeasurableError, measure, rules_json
+from ledger.intake.rules import Rule, UnmeasurableError, measure, read_rules, rules_json
+from pricing.calendar import Period
 
 ALIAS_LOCKS = 64
 ALIAS_LOCK_SPACE = 0x6D626B
 """Aliases share this many advisory locks, so that a batch of ten thousand strangers does not exhaust the lock table."""
 
 EVENTS_AT_ONCE = 5000
+
+COUNTED_THROUGH = timedelta(hours=6)
+"""Buckets that lie closer together than this are counted again in one stretch, with whatever lies between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +44,39 @@ def add_batch(connection: sa.Connection, rules: Sequence[Rule], computed: Iterab
     if any(rule.is_computed for rule in rules):
         connection.execute(_COMPUTED)
         _copy(connection, computed)
-    _add(connection, "usage_incoming", rules, totals=BOOKS, customer_id=None)
+    _add(connection, "usage_incoming", rules, totals=BOOKS, customer_id=None, span=None)
 
 
 def add_past(
-    connection: sa.Connection, rules: Sequence[Rule], *, customer_id: str | None = None, totals: Totals = BOOKS
+    connection: sa.Connection,
+    rules: Sequence[Rule],
+    *,
+    customer_id: str | None = None,
+    span: Period | None = None,
+    totals: Totals = BOOKS,
 ) -> None:
-    """Count the events that are recorded, or only a customer's; those that a rule cannot measure do not count for it.
+    """Count the recorded events that count now, or only a customer's, or only those of a span of time.
 
-    The totals of these rules (and the customer) are empty before.
+    Those that a rule cannot measure do not count for it. The totals of these rules (customer, span) are empty before.
     """
     if any(rule.is_computed for rule in rules):
         connection.execute(_COMPUTED)
         connection.execute(sa.text("delete from usage_computed"))
-        for found in _computed_past(connection, [rule for rule in rules if rule.is_computed], customer_id):
+        for found in _computed_past(connection, [rule for rule in rules if rule.is_computed], customer_id, span):
             _copy(connection, found)
-    _add(connection, "usage_event", rules, totals=totals, customer_id=customer_id)
+    _add(connection, "usage_event", rules, totals=totals, customer_id=customer_id, span=span)
+
+
+def recount(connection: sa.Connection, customer_id: str, buckets: Sequence[datetime]) -> None:
+    """Count buckets of a customer again from the events that count now; the caller holds the customer and the metrics.
+
+    `buckets` are the starts of the customer's buckets in any order, none of them in an archived month.
+    """
+    width = timedelta(minutes=connection.execute(_BUCKET_MINUTES, {"customer_id": customer_id}).scalar_one())
+    rules = read_rules(connection)
+    for span in _stretches(buckets, width):
+        forget(connection, customer_id=customer_id, since=span.start, until=span.end)
+        add_past(connection, rules, customer_id=customer_id, span=span)
 
 
 def forget(
@@ -64,9 +85,10 @@ def forget(
     customer_id: str | None = None,
     metric_id: str | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
 ) -> None:
-    """Empty the totals of a customer or a metric, from a moment on the grid of all buckets on."""
-    facts = {"customer_id": customer_id, "metric_id": metric_id, "since": since}
+    """Empty the totals of a customer or a metric, from a moment on, or until one, on the grid of all buckets."""
+    facts = {"customer_id": customer_id, "metric_id": metric_id, "since": since, "until": until}
     for table, column in (("usage_rollup", "bucket_start"), ("usage_member", "slot_start")):
         connection.execute(sa.text(_FORGET.format(table=table, column=column)), facts)
 
@@ -93,6 +115,7 @@ def _add(
     *,
     totals: Totals,
     customer_id: str | None,
+    span: Period | None,
 ) -> None:
     """Write rows in key order, so that batches wait for each other in line; a bucket is counted by one statement."""
     for statement, wanted in (
@@ -105,30 +128,47 @@ def _add(
         is_computed = any(rule.is_computed for rule in wanted)
         events = _EVENTS.format(
             source=source,
-            only=_only(customer_id),
+            only="true" if source == "usage_incoming" else _only(customer_id, span),
             computed_join=_COMPUTED_JOIN if is_computed else "",
             computed_value="x.value," if is_computed else "",
             computed_only="and (not m.is_computed or x.key_hash is not null)" if is_computed else "",
         )
         text = statement.format(rollup=totals.rollup, member=totals.member, rules=_RULES, events=events, bucket=_BUCKET)
-        connection.execute(sa.text(text), {**_facts(customer_id), "rules": rules_json(wanted)})
+        connection.execute(sa.text(text), {**_facts(customer_id, span), "rules": rules_json(wanted)})
 
 
-def _only(customer_id: str | None) -> Literal["true", "e.customer_id = :customer_id"]:
-    return "true" if customer_id is None else "e.customer_id = :customer_id"
+def _stretches(buckets: Sequence[datetime], width: timedelta) -> list[Period]:
+    """Return the spans that cover the buckets, in order of time."""
+    spans: list[Period] = []
+    for start in sorted({*buckets}):
+        if spans and start <= spans[-1].end + COUNTED_THROUGH:
+            spans[-1] = Period(spans[-1].start, start + width)
+        else:
+            spans.append(Period(start, start + width))
+    return spans
 
 
-def _facts(customer_id: str | None) -> dict[str, str]:
-    return {} if customer_id is None else {"customer_id": customer_id}
+def _only(customer_id: str | None, span: Period | None) -> str:
+    conditions = ["e.ended_batch_id is null"]
+    if customer_id is not None:
+        conditions.append("e.customer_id = :customer_id")
+    if span is not None:
+        conditions.append("e.ts >= :since and e.ts < :until")
+    return " and ".join(conditions)
+
+
+def _facts(customer_id: str | None, span: Period | None) -> dict[str, object]:
+    facts: dict[str, object] = {} if customer_id is None else {"customer_id": customer_id}
+    return facts if span is None else {**facts, "since": span.start, "until": span.end}
 
 
 def _computed_past(
-    connection: sa.Connection, rules: Sequence[Rule], customer_id: str | None
+    connection: sa.Connection, rules: Sequence[Rule], customer_id: str | None, span: Period | None
 ) -> Iterable[list[Computed]]:
-    query = sa.text(_PAST.format(only=_only(customer_id)))
+    query = sa.text(_PAST.format(only=_only(customer_id, span)))
     types = sorted({rule.version.event_type for rule in rules})
     streamed = query.execution_options(yield_per=EVENTS_AT_ONCE)
-    for rows in connection.execute(streamed, {**_facts(customer_id), "types": types}).partitions():
+    for rows in connection.execute(streamed, {**_facts(customer_id, span), "types": types}).partitions():
         yield [one for row in rows for one in computed_of(rules, row)]
 
 
@@ -171,7 +211,10 @@ delete from {table}
 where (cast(:customer_id as text) is null or customer_id = :customer_id)
     and (cast(:metric_id as text) is null or metric_id = :metric_id)
     and (cast(:since as timestamptz) is null or {column} >= :since)
+    and (cast(:until as timestamptz) is null or {column} < :until)
 """
+
+_BUCKET_MINUTES = sa.text("select bucket_minutes from customer where customer_id = :customer_id")
 
 # The rules come as data, so that a trial of a rule that is not recorded counts in the same way.
 _RULES = """
