@@ -15,6 +15,7 @@ from admin.gathering import Gathering
 from admin.http import contracts, health, receipts, stripe_webhook, usage
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
+from admin.http.doors import cloudevents, lago, metronome, shared_path
 from admin.http.parts import Parts
 from admin.known_keys import KnownKeys
 from admin.nudges import Nudges
@@ -52,6 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for module in (usage, receipts, contracts, stripe_webhook, health):
         application.include_router(module.router)
+    for door in (cloudevents, metronome, lago, shared_path):
+        application.include_router(door.router)
     answer_refusals(application)
     return application
 

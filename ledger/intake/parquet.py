@@ -1,7 +1,7 @@
 """Usage in Parquet files: rows in batches, their values exactly as the columns hold them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,7 +150,7 @@ def _object(row: Mapping[str, Any]) -> dict[str, object]:
 def _decoded(text: str) -> object:
     try:
         return _DECODE(text)
-    except (ValueError, RecursionError):
+    except (ValueError, DecimalException, RecursionError):
         return text
 
 

@@ -14,8 +14,6 @@ from admin.http.parts import Parts
 from ledger.intake.events import FieldError, ParsedBatch, Rejection, rejection
 from ledger.intake.store import BatchResult, EventResult, take_in
 
-IN_CONFLICT = "came before with other content; the first content counts: give this event its own id, or leave it out"
-
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -44,9 +42,10 @@ async def take_whole(parts: Parts, batch: ParsedBatch, *, received_at: datetime,
         return result if isinstance(result, Spooled) else _checked(result, is_refused)
     try:
         answer = await run_in_threadpool(_take_in, parts.engine, batch, received_at, is_refused)
-    except AWAY:
-        if parts.spooling is None or not parts.spooling.is_away:
+    except AWAY as error:
+        if parts.spooling is None or _is_passing(error):
             raise
+        parts.spooling.begin(error)
         return await take_events(parts, batch, received_at=received_at)
     if isinstance(answer, BatchResult):
         parts.nudges.add(answer.contracts)
@@ -55,12 +54,20 @@ async def take_whole(parts: Parts, batch: ParsedBatch, *, received_at: datetime,
     return answer
 
 
-def _take_in(engine: sa.Engine, batch: ParsedBatch, received_at: datetime, is_refused: IsRefused) -> Answer:
+def _take_in(
+    engine: sa.Engine, batch: ParsedBatch, received_at: datetime, is_refused: IsRefused
+) -> BatchResult | Refused:
     with engine.connect() as connection, connection.begin() as transaction:
         answer = _checked(take_in(connection, batch, door="http", received_at=received_at), is_refused)
         if isinstance(answer, Refused):
             transaction.rollback()
         return answer
+
+
+def _is_passing(error: Exception) -> bool:
+    """Tell whether PostgreSQL gave the transaction up for another one, so that it is there and only busy."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
+    return str(getattr(cause, "sqlstate", None) or "").startswith("40")
 
 
 def _checked(result: BatchResult, is_refused: IsRefused) -> BatchResult | Refused:
