@@ -5,7 +5,7 @@ zero, what is taken back is asked for as a credit note instead: then it is owed 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -46,6 +46,39 @@ def pending_adjustments(connection: sa.Connection, contract: Contract) -> tuple[
     changed = set(connection.execute(_UNBILLED, {"contract_id": contract.contract_id}).scalars())
     recorded = [one for one in list_periods(connection, contract.contract_id) if one.period.start in changed]
     return tuple(_adjustment(connection, contract, one) for one in recorded)
+
+
+def contracts_to_adjust(connection: sa.Connection) -> tuple[str, ...]:
+    """Return the contracts with late usage that no invoice holds yet, by id."""
+    return tuple(connection.execute(_TO_ADJUST).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class CreditNoteRequest:
+    """What is to be taken off an invoice by a credit note; `amount` is positive, in the invoice's currency."""
+
+    request_id: str
+    invoice_id: str
+    position: int | None
+    contract_id: str
+    product_id: str
+    description: str
+    quantity: Decimal
+    amount: Decimal
+    currency: str
+    requested_at: datetime
+
+
+def list_credit_note_requests(
+    connection: sa.Connection, *, contract_id: str | None = None
+) -> tuple[CreditNoteRequest, ...]:
+    """Return the credit notes that late usage asks for, of one contract where that is given, in order of time."""
+    request = schema.credit_note_request
+    query = sa.select(*(request.c[field.name] for field in fields(CreditNoteRequest)))
+    if contract_id is not None:
+        query = query.where(request.c.contract_id == contract_id)
+    rows = connection.execute(query.order_by(request.c.requested_at, request.c.request_id))
+    return tuple(CreditNoteRequest(**row._mapping) for row in rows)  # noqa: SLF001 - public in all but name
 
 
 def bill_adjustments(connection: sa.Connection, contract: Contract, *, room: Decimal, at: datetime) -> tuple[Line, ...]:
@@ -328,6 +361,13 @@ select distinct a.period_start
 from accrued a join contract_period p on p.contract_id = a.contract_id and p.start_at = a.period_start
 where a.contract_id = :contract_id and a.kind = 'usage' and p.state <> 'open'
     and a.amount <> coalesce(a.billed_amount, 0)
+""")
+
+_TO_ADJUST = sa.text("""
+select distinct a.contract_id
+from accrued a join contract_period p on p.contract_id = a.contract_id and p.start_at = a.period_start
+where a.kind = 'usage' and p.state <> 'open' and a.amount <> coalesce(a.billed_amount, 0)
+order by a.contract_id
 """)
 
 _DIFFERENCES = sa.text("""

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from admin import durable
+from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
 from admin.connections import books, database_engine, settings
 from admin.logs import configure_logs
@@ -35,6 +36,7 @@ from ledger.intake.files import count_events
 from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usage_status
 
 application = typer.Typer()
+application.command(epilog="Example: meterbook usage late --contract acme-payg")(late)
 
 REASONS = {
     "unknown_customer": "no customer has the name they came under; create it with that alias",
