@@ -1,8 +1,9 @@
 """Which of a customer's readings a contract bills: those it prices, and those that nobody prices, so that they show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -25,9 +26,12 @@ def billable_readings(
     *,
     until: datetime,
     priced_only: bool = False,
+    restarts: Sequence[datetime] = (),
+    groups: Collection[tuple[str, UUID]] | None = None,
 ) -> tuple[Reading, ...]:
     """Return what rating must see of the customer's usage between neighbouring cuts, which bound one billing period.
 
+    With `restarts` they bound several, which begin there; `groups` are the metrics and group hashes to read, None all.
     Levels that last, such as servers that are up, count up to the last full hour before `until`.
     An event may be counted by several metrics, of which a contract prices some: the readings of the others are left out
     where this or another contract of the customer prices one of their event type. Where nobody does, they are kept:
@@ -41,9 +45,11 @@ def billable_readings(
         connection,
         contract.customer_id,
         cuts,
+        restarts=restarts,
         time_zone=contract.time_zone,
         until=min(full_hour, cuts[-1]),
         values_of=_metrics_with_values(terms),
+        groups=groups,
     ):
         for reading in metric.readings:
             is_priced = reading.metric_id in metrics_of(terms_in_force(terms, reading.start))

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -47,6 +48,7 @@ class Request:
     time_zone: str = "UTC"
     until: datetime | None = None
     values_of: frozenset[str] = frozenset()
+    groups: frozenset[tuple[str, UUID]] | None = None
 
     def periods(self) -> tuple[Period, ...]:
         """Return the billing periods, each of which counts from zero."""
@@ -63,6 +65,7 @@ def read_metrics(
     time_zone: str = "UTC",
     until: datetime | None = None,
     values_of: Collection[str] = (),
+    groups: Collection[tuple[str, UUID]] | None = None,
 ) -> tuple[MetricReadings, ...]:
     """Return, by metric, what a customer used between neighbouring cuts, for each combination of group values.
 
@@ -70,9 +73,11 @@ def read_metrics(
     carries over goes on from all that came before. Levels that last are counted until `until` (None: the last cut), and
     whole days are those of `time_zone`. Readings of the metrics in `values_of` have each event's value. Cuts ascend and
     stand on the customer's buckets, as `until` does, else `ValueError`: a bucket cannot be split. A metric without
-    anything between the first and the last cut is left out.
+    anything between the first and the last cut is left out. `groups` are the metrics and group hashes to read (None:
+    all).
     """
-    request = Request(customer_id, tuple(cuts), tuple(restarts), time_zone, until, frozenset(values_of))
+    only = None if groups is None else frozenset(groups)
+    request = Request(customer_id, tuple(cuts), tuple(restarts), time_zone, until, frozenset(values_of), only)
     return read_by_rules(connection, request, read_rules(connection))
 
 
@@ -83,7 +88,12 @@ def read_by_rules(
     _check_cuts(connection, request)
     if len(request.cuts) <= 1:
         return ()
-    by_metric = {name: tuple(own) for name, own in groupby(rules, key=lambda rule: rule.metric_id)}
+    wanted = None if request.groups is None else {metric_id for metric_id, _ in request.groups}
+    by_metric = {
+        name: tuple(own)
+        for name, own in groupby(rules, key=lambda rule: rule.metric_id)
+        if wanted is None or name in wanted
+    }
     runs = {metric_id: runs_of(own) for metric_id, own in by_metric.items()}
     series = _series(connection, request, by_metric, totals)
     found: dict[str, list[Reading]] = {}
@@ -161,6 +171,9 @@ def _series(
     carrying = sorted({rule.metric_id for rule in every if rule.version.carry_over})
     if carrying:  # else the beginning of the span is left to the index
         facts["carrying"] = carrying
+    if request.groups is not None:
+        facts["only_metrics"] = [metric_id for metric_id, _ in request.groups]
+        facts["only_groups"] = [group_hash for _, group_hash in request.groups]
     found: dict[tuple[str, Groups], Series] = defaultdict(Series)
     _add_cells(connection, found, marks, facts, totals)
     if any(rule.member is not None for rule in every):
@@ -189,7 +202,7 @@ def _add_cells(
     totals: Totals,
 ) -> None:
     for row in connection.execute(
-        sa.text(_CELLS.format(rollup=totals.rollup, since=_since("bucket_start", facts))), facts
+        sa.text(_CELLS.format(rollup=totals.rollup, since=_since("bucket_start", facts), only=_only(facts))), facts
     ):
         latest = None if row.latest_at is None else (row.latest_at, row.latest_key, row.latest_value)
         cell = Cell(
@@ -203,7 +216,7 @@ def _add_cells(
             row.weighted or ZERO,
             latest,
         )
-        cells = found[row.metric_id, _groups(row.groups)].cells
+        cells = found[row.metric_id, groups_of_text(row.groups)].cells
         if cells and cells[-1].end == cell.end:  # the text of 1 and "1" is the same
             cells[-1] = joined(cells[-1], cell)
         else:
@@ -217,13 +230,13 @@ def _add_members(
     totals: Totals,
 ) -> None:
     groups = {
-        (metric_id, group_hash): _groups(text)
+        (metric_id, group_hash): groups_of_text(text)
         for metric_id, group_hash, text in connection.execute(
-            sa.text(_MEMBER_GROUPS.format(rollup=totals.rollup, member=totals.member)), facts
+            sa.text(_MEMBER_GROUPS.format(rollup=totals.rollup, member=totals.member, only=_only(facts))), facts
         )
     }
     for row in connection.execute(
-        sa.text(_MEMBERS.format(member=totals.member, since=_since("slot_start", facts))), facts
+        sa.text(_MEMBERS.format(member=totals.member, since=_since("slot_start", facts), only=_only(facts))), facts
     ):
         key = groups[row.metric_id, row.group_hash]
         members = found[row.metric_id, key].members
@@ -260,12 +273,23 @@ def _since(column: str, facts: Mapping[str, object]) -> str:
     return f"({column} >= :first or metric_id = any(:carrying))" if "carrying" in facts else f"{column} >= :first"
 
 
+def _only(facts: Mapping[str, object]) -> str:
+    return _ONLY if "only_groups" in facts else ""
+
+
 @lru_cache(maxsize=8192)
-def _groups(text: str) -> Groups:
+def groups_of_text(text: str) -> Groups:
+    """Return the groups that a rollup's JSON stands for, their values as text."""
     return tuple((key, text_of(value)) for key, value in sorted(properties_of(text).items()))
 
 
 _BUCKET_MINUTES = sa.text("select bucket_minutes from customer where customer_id = :customer_id")
+
+_ONLY = """
+    and (metric_id, group_hash) in (
+        select * from unnest(cast(:only_metrics as text[]), cast(:only_groups as uuid[]))
+    )
+"""
 
 _CELLS = """
 select metric_id, groups::text as groups, width_bucket(bucket_start, cast(:marks as timestamptz[])) as n,
@@ -277,7 +301,7 @@ select metric_id, groups::text as groups, width_bucket(bucket_start, cast(:marks
         as latest_value
 from {rollup} r
 where customer_id = :customer_id and metric_id = any(:metrics) and bucket_start < :last
-    and {since}
+    and {since} {only}
 group by metric_id, r.groups, n
 order by metric_id, n
 """
@@ -286,7 +310,7 @@ _MEMBER_GROUPS = """
 select distinct metric_id, group_hash, groups::text as groups from {rollup} r
 where customer_id = :customer_id and metric_id = any(:metrics) and exists (
     select from {member} u where (u.customer_id, u.metric_id, u.group_hash) = (r.customer_id, r.metric_id, r.group_hash)
-)
+) {only}
 """
 
 _MEMBERS = """
@@ -295,7 +319,7 @@ select metric_id, group_hash, member_hash, sum(additions) as additions, max(last
     (array_agg(last_key order by last_at desc, last_key desc))[1] as key
 from {member}
 where customer_id = :customer_id and metric_id = any(:metrics) and slot_start < :last
-    and {since}
+    and {since} {only}
 group by metric_id, group_hash, member_hash, width_bucket(slot_start, cast(:marks as timestamptz[])),
     case when metric_id = any(:by_moment) then slot_start end
 order by at, key

@@ -12,6 +12,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Uuid,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -126,4 +127,28 @@ accrued = Table(
     Column("frozen_amount", MONEY),  # as the period was frozen; null: it is open, or came later
     Column("billed_amount", MONEY),  # what invoices and credit note requests hold of it; null: nothing yet
     CheckConstraint("kind in ('usage', 'fee', 'fee_in_arrears')", name="kind"),
+)
+
+# the readings by which the open periods of a contract stand in the books, so that an accrual rates only what changed
+kept_reading = Table(
+    "kept_reading",
+    metadata,
+    Column("contract_id", ForeignKey("contract.contract_id"), primary_key=True),
+    Column("period_start", MOMENT, primary_key=True),
+    Column("metric_id", Text, primary_key=True),
+    Column("groups_hash", Uuid, primary_key=True),  # of the groups, whose values are text here
+    Column("groups", JSONB, nullable=False),
+    Column("rollup_hashes", ARRAY(Uuid), nullable=False),  # the groups of usage_rollup whose values are this text
+    # interval by interval:
+    Column("starts", ARRAY(MOMENT), nullable=False),
+    Column("quantities", ARRAY(Numeric), nullable=False),
+    Column("events", ARRAY(BigInteger), nullable=False),
+    Column("amounts", ARRAY(Numeric), nullable=False),
+)
+
+kept_basis = Table(  # what the kept readings were cut and rated by; a contract without a row has none that hold
+    "kept_basis",
+    metadata,
+    Column("contract_id", ForeignKey("contract.contract_id"), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
 )

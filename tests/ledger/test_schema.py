@@ -25,10 +25,11 @@ RIGHTS: Mapping[str, str] = {
         "0008_metric_versions",
         "0009_cards_and_cadences",
         "0010_corrections_and_completeness",
+        "0011_kept_readings",
     )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0010"
+HEAD = "0011"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
