@@ -24,11 +24,16 @@ def burn_order(lot: Lot) -> BurnKey:
 
 def require_sound_lots(lots: Sequence[Lot]) -> None:
     """Raise `ValueError` for lots that the ledger could not have given: an id twice, less than nothing, finer dust."""
-    if len({lot.lot_id for lot in lots}) < len(lots):
-        raise ValueError(f"lots are given twice: {sorted(lot.lot_id for lot in lots)}; give each lot once")
+    require_different_lots(lots)
     for lot in lots:
         if lot.amount < 0 or lot.amount != to_ledger_scale(lot.amount):
             raise ValueError(f"lot {lot.lot_id!r} holds {lot.amount:f}; it must be zero or more, in twelve decimals")
+
+
+def require_different_lots(lots: Sequence[Lot]) -> None:
+    """Raise `ValueError` for lots with one id."""
+    if len({lot.lot_id for lot in lots}) < len(lots):
+        raise ValueError(f"lots are given twice: {sorted(lot.lot_id for lot in lots)}; give each lot once")
 
 
 def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tuple[Draw, ...], dict[str, Decimal]]:

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 
 from pricing.calendar import local_date
-from pricing.draws import burn_order, require_sound_lots, serves
+from pricing.draws import burn_order, require_different_lots, serves
 from pricing.money import EXACT, ZERO, total
 from pricing.rated import Charge
 from pricing.terms import Lot
@@ -43,39 +43,47 @@ def late_shares(
     """Return what each product and day of a billed period comes to now, and what each lot still holds.
 
     `charges` are the period rated anew with the terms it was billed with, `billed` is how it was billed, and `lots`
-    hold what all billed periods left of them. A day that costs more draws the difference in burn order, from each lot
-    at most what of the day lies in its window; one that costs less first takes off what no lot paid, then gives back to
-    lots, the last to burn first. Raises `ValueError` for lots that the ledger could not have given.
+    hold what all billed periods left of them: below zero where this period's draws were given back once and are drawn
+    by a later one since. A day that costs less first takes off what no lot paid, then gives back to lots, the last to
+    burn first. Lots below zero get back what the latest days drew. A day that costs more draws the difference in burn
+    order, from each lot at most what of the day lies in its window. Raises `ValueError` for lots given twice.
     """
-    require_sound_lots(lots)
+    require_different_lots(lots)
     left = {lot.lot_id: lot.amount for lot in lots}
     burning = sorted(lots, key=burn_order)
-    rank = {lot.lot_id: n for n, lot in enumerate(burning)}
     days = _days(charges, entity_time_zone)
-    found: dict[LateKey, DayShare] = {}
-    for key in sorted({*days, *billed}, key=lambda key: (key[1], key[0])):
-        rated = days.get(key, _Day())
-        before = billed.get(key, NOTHING)
-        more = EXACT.subtract(rated.amount, before.amount)
-        drawn = dict(before.drawn)
-        if more > 0:
-            for lot in burning:
-                room = EXACT.subtract(rated.served_by(lot, key[0]), drawn.get(lot.lot_id, ZERO))
-                amount = min(more, left[lot.lot_id], room)
-                if amount > 0:
-                    drawn[lot.lot_id] = EXACT.add(drawn.get(lot.lot_id, ZERO), amount)
-                    left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
-                    more = EXACT.subtract(more, amount)
-        else:
-            back = EXACT.subtract(EXACT.minus(more), before.undrawn)
-            for lot_id in sorted(drawn, key=lambda lot_id: rank.get(lot_id, -1), reverse=True):
-                amount = min(max(back, ZERO), drawn[lot_id])
-                drawn[lot_id] = EXACT.subtract(drawn[lot_id], amount)
-                left[lot_id] = EXACT.add(left.get(lot_id, ZERO), amount)
-                back = EXACT.subtract(back, amount)
-        kept = tuple((lot_id, amount) for lot_id, amount in sorted(drawn.items()) if amount)
-        found[key] = DayShare(rated.quantity, rated.amount, kept)
+    keys = sorted({*days, *billed}, key=lambda key: (key[1], key[0]))
+    drawn = {key: dict(billed[key].drawn) if key in billed else {} for key in keys}
+    more = {key: EXACT.subtract(days.get(key, _Day()).amount, billed.get(key, NOTHING).amount) for key in keys}
+    for key in keys:
+        back = EXACT.subtract(EXACT.minus(more[key]), billed.get(key, NOTHING).undrawn)
+        for lot in reversed(burning):
+            back = EXACT.subtract(back, _give_back(drawn[key], left, lot.lot_id, back))
+    for lot in burning:
+        for key in reversed(keys):
+            _give_back(drawn[key], left, lot.lot_id, EXACT.minus(left[lot.lot_id]))
+    for key in keys:
+        for lot in burning:
+            room = EXACT.subtract(days.get(key, _Day()).served_by(lot, key[0]), drawn[key].get(lot.lot_id, ZERO))
+            amount = max(min(more[key], left[lot.lot_id], room), ZERO)
+            drawn[key][lot.lot_id] = EXACT.add(drawn[key].get(lot.lot_id, ZERO), amount)
+            left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
+            more[key] = EXACT.subtract(more[key], amount)
+    found = {}
+    for key in keys:
+        day = days.get(key, _Day())
+        kept = tuple((lot_id, amount) for lot_id, amount in sorted(drawn[key].items()) if amount)
+        found[key] = DayShare(day.quantity, day.amount, kept)
     return found, left
+
+
+def _give_back(drawn: dict[str, Decimal], left: dict[str, Decimal], lot_id: str, wanted: Decimal) -> Decimal:
+    """Give back what a day drew from a lot, as far as it is wanted, and return how much that is."""
+    amount = min(max(wanted, ZERO), drawn.get(lot_id, ZERO))
+    if amount:
+        drawn[lot_id] = EXACT.subtract(drawn[lot_id], amount)
+        left[lot_id] = EXACT.add(left[lot_id], amount)
+    return amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,22 +27,27 @@ PROVEN = (
     ("unbilled receivable is what no issued invoice holds", "unbilled_receivable", "rated less invoices"),
     ("accounts receivable are the open invoices", "accounts_receivable", "invoices less applications"),
     ("rounding is what lines were rounded by", "rounding", "exact less rounded"),
+    ("customer credit is what credit notes were asked for", "customer_credit", "requests"),
 )
 """Each check of accounts: its name, the code of the accounts, and where the expected figure comes from."""
 
 USAGE_KINDS = frozenset({"usage", "credit", "discount", "minimum", "maximum"})
 FEE_KINDS = frozenset({"fee", "fee_in_arrears"})
 
-CREDIT_SIDE = frozenset({"usage_revenue", "fixed_revenue", "deferred_revenue"})
+CREDIT_SIDE = frozenset({"usage_revenue", "fixed_revenue", "deferred_revenue", "customer_credit"})
 CASH_CODES = frozenset({"stripe_balance", "bank", "processor_fees", "unapplied_cash"})
 """Proved by the payments: see `cash`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The invoices with their lines and with what was applied to them; `issued` are those that have a number."""
+    """The invoices with their lines and with what was applied to them; `issued` are those that have a number.
+
+    `requests` are the credit notes that late usage asked for.
+    """
 
     lines: Mapping[str, Sequence[Row]]
+    requests: Sequence[Row]
     applied: Mapping[str, Decimal]
     issued: Mapping[str, Row]
 
@@ -56,7 +61,7 @@ def documents_of(records: Records) -> Documents:
     for row in records.applications:
         applied[row.invoice_id] = EXACT.add(applied[row.invoice_id], row.amount)
     issued = {name: row for name, row in records.invoices.items() if row.number is not None}
-    return Documents(lines, applied, issued)
+    return Documents(lines, records.credit_note_requests, applied, issued)
 
 
 def check_invoices(records: Records, documents: Documents, rated: Mapping[str, RatedContract]) -> tuple[Check, ...]:
@@ -70,6 +75,8 @@ def check_invoices(records: Records, documents: Documents, rated: Mapping[str, R
         _check_periods(records, rated),
         _check_usage_lines(records, documents, rated),
         _check_advance_lines(records, documents),
+        _check_adjusted_lines(records, documents),
+        _check_late_amounts(records, documents),
         compare_amounts("invoices add up", "lines", sums, "totals", totals),
         _check_numbers(records, documents),
     )
@@ -207,6 +214,54 @@ def _check_advance_lines(records: Records, documents: Documents) -> Check:
     return compare_facts("fees and commits are billed once", "by the terms", wanted, "lines stored", found)
 
 
+def _check_adjusted_lines(records: Records, documents: Documents) -> Check:
+    """Demand that adjustments and credit note requests name an invoice of their contract, and a line that it has."""
+    differences = Differences()
+    adjusting = [line for lines in documents.lines.values() for line in lines if line.kind == "adjustment"]
+    named = [
+        (line.invoice_id, records.invoices[line.invoice_id].contract_id, line.adjusts_invoice_id, line.adjusts_position)
+        for line in adjusting
+    ]
+    named += [(row.request_id, row.contract_id, row.invoice_id, row.position) for row in documents.requests]
+    for name, contract_id, invoice_id, position in named:
+        original = records.invoices[invoice_id]
+        positions = {line.position for line in documents.lines[invoice_id]}
+        if original.contract_id != contract_id or original.kind != "period":
+            differences.add(f"{name} corrects {invoice_id}, which is no invoice of a period of {contract_id}")
+        elif position is not None and position not in positions:
+            differences.add(f"{name} corrects line {position} of {invoice_id}, which has no such line")
+    return Check(
+        "corrections of invoices name what they correct",
+        "adjustments and requests",
+        str(len(named)),
+        "with their original",
+        str(len(named) - differences.number),
+        not differences.number,
+        differences.text,
+    )
+
+
+def _check_late_amounts(records: Records, documents: Documents) -> Check:
+    """Compare what is billed of each frozen period's usage with its invoice, adjustments and credit note requests."""
+    wanted: dict[Key, Decimal] = {}
+    found: dict[Key, Decimal] = {}
+    starts = {name: row.period_start.isoformat() for name, row in records.invoices.items()}
+    for row in records.accrued:
+        if row.kind == "usage" and not row.lot_id and row.billed_amount is not None:
+            key = (records.contracts[row.contract_id].currency, row.contract_id, row.period_start.isoformat())
+            add_to(found, key, row.billed_amount)
+            add_to(wanted, key, row.frozen_amount or ZERO)
+    for lines in documents.lines.values():
+        for line in lines:
+            if line.kind == "adjustment":
+                original = records.invoices[line.adjusts_invoice_id]
+                key = (original.currency, original.contract_id, starts[line.adjusts_invoice_id])
+                add_to(wanted, key, line.exact)
+    for row in documents.requests:
+        add_to(wanted, (row.currency, row.contract_id, starts[row.invoice_id]), EXACT.minus(row.exact))
+    return compare_amounts("late usage is billed once", "invoices and requests", wanted, "billed", found)
+
+
 def _fees(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key, Hashable, bool]]:
     """Yield what the fees of all billing periods cost that an invoice has reached, and whether it must be billed."""
     if not invoices:
@@ -295,7 +350,6 @@ def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[
         add_to(expected, debit, amount)
         add_to(expected, credit, EXACT.minus(amount))
 
-    unbilled: dict[tuple[str, datetime], Decimal] = {}
     for name, one in rated.items():
         unit = one.contract.currency
         free = {lot.lot_id for lot in one.contract.lots if not lot.cost_basis}
@@ -312,11 +366,11 @@ def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[
                 debit = account_key(unit, code, name, f"lot:{share.lot_id}")
             else:
                 debit = account_key(unit, "unbilled_receivable", name)
-                place = (name, share.period_start)
-                unbilled[place] = EXACT.add(unbilled.get(place, ZERO), amount)
             move(debit, account_key(unit, "usage_revenue", name, product), amount)
+    for row in documents.requests:
+        _expect_request(expected, row)
     for name, invoice in documents.issued.items():
-        _expect_invoice(expected, documents.lines[name], invoice, unbilled)
+        _expect_invoice(expected, documents.lines[name], invoice, _unbilled(rated[invoice.contract_id], invoice))
         receivable = account_key(invoice.currency, "accounts_receivable", invoice.contract_id)
         add_to(expected, receivable, EXACT.minus(documents.applied[name]))
     return expected
@@ -326,7 +380,7 @@ def _expect_invoice(
     expected: dict[Key, Decimal],
     lines: Sequence[Row],
     invoice: Row,
-    unbilled: Mapping[tuple[str, datetime], Decimal],
+    unbilled: Decimal,
 ) -> None:
     unit, owner = invoice.currency, invoice.contract_id
     add_to(expected, account_key(unit, "accounts_receivable", owner), invoice.total)
@@ -339,11 +393,32 @@ def _expect_invoice(
                 against = account_key(unit, "unbilled_receivable", owner)
             add_to(expected, against, EXACT.minus(line.exact))
             add_to(expected, rounding, EXACT.subtract(line.exact, line.amount))
-    if invoice.kind == "period":
-        exact = unbilled.get((owner, invoice.period_start), ZERO)
-        net = total([line.amount for line in lines if line.kind in USAGE_KINDS])
+    if invoice.kind != "opening":
+        late = [line for line in lines if line.kind == "adjustment"]
+        exact = EXACT.add(unbilled, total([line.exact for line in late]))
+        net = total([line.amount for line in (*late, *(line for line in lines if line.kind in USAGE_KINDS))])
         add_to(expected, account_key(unit, "unbilled_receivable", owner), EXACT.minus(exact))
         add_to(expected, rounding, EXACT.subtract(exact, net))
+
+
+def _unbilled(one: RatedContract, invoice: Row) -> Decimal:
+    """Return the usage that the invoice of a period bills, exactly; 0 of another invoice."""
+    return total(
+        [
+            amount
+            for share, (_, amount) in one.billed.items()
+            if invoice.kind == "period"
+            and (share.period_start, share.lot_id, share.kind) == (invoice.period_start, "", "usage")
+        ]
+    )
+
+
+def _expect_request(expected: dict[Key, Decimal], row: Row) -> None:
+    """Move what a credit note is asked for from unbilled to owed, rounded."""
+    add_to(expected, account_key(row.currency, "unbilled_receivable", row.contract_id), row.exact)
+    add_to(expected, account_key(row.currency, "customer_credit", row.contract_id), EXACT.minus(row.amount))
+    rounding = account_key(row.currency, "rounding", row.contract_id)
+    add_to(expected, rounding, EXACT.subtract(row.amount, row.exact))
 
 
 def _check_states(documents: Documents) -> Check:

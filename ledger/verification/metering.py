@@ -1,6 +1,6 @@
 """Metering: what metrics count whose intervals do not simply add up, counted from the events as the reference does."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -20,30 +20,36 @@ Metered = Iterator[tuple[datetime, str, Groups, Decimal, int]]
 """The start of an interval, a metric, group values, and what the interval adds to them, in how many events."""
 
 
+Life = tuple[int, int | None]
+"""The batch from which on an event counts, and the one from which on it does not; None: it counts."""
+Counts = Callable[[Life], bool]
+"""Says whether an event counts in a view of the usage."""
+
+
 @dataclass(slots=True)
 class Meter:
-    """The events of the metrics that must be counted as a whole, with their batches, by customer and metric."""
+    """The events of the metrics that must be counted as a whole, with their lives, by customer and metric."""
 
     runs: Mapping[str, tuple[Run, ...]]
-    events: dict[tuple[str, str], list[tuple[int, MeasuredEvent]]] = field(default_factory=dict)
+    events: dict[tuple[str, str], list[tuple[Life, MeasuredEvent]]] = field(default_factory=dict)
 
     def add(self, rule: Rule, row: Row, measured: Measure, properties: Mapping[str, PropertyValue]) -> None:
         """Keep an event."""
         event = MeasuredEvent(
             row.ts, measured.value, measured.member, groups_of(rule, properties), measured.operation, str(row.key_hash)
         )
-        self.events.setdefault((row.customer_id, rule.metric_id), []).append((row.batch_id, event))
+        self.events.setdefault((row.customer_id, rule.metric_id), []).append(((row.begin, row.ended), event))
 
-    def metered(self, timeline: Timeline, *, waits: frozenset[int]) -> Metered:
-        """Yield what the intervals of a contract add to each metric, without the batches that wait in open periods."""
+    def metered(self, timeline: Timeline, counts: Counts) -> Metered:
+        """Yield what the intervals of a contract add to each metric, of the events that count."""
         contract = timeline.contract
         for recorded in contract.periods:
             inside = [one.period for one in timeline.intervals if one.recorded is recorded]
             for metric_id, runs in self.runs.items():
                 found = self.events.get((contract.customer_id, metric_id), ())
                 by_groups: dict[Groups, list[MeasuredEvent]] = {}
-                for batch, event in found:
-                    if _counts(recorded, batch, waits):
+                for life, event in found:
+                    if counts(life):
                         by_groups.setdefault(event.groups, []).append(event)
                 until = _until(recorded, contract.accrued_at)
                 for groups, own in by_groups.items():
@@ -68,12 +74,6 @@ def _adds_up(run: Run) -> bool:
         and version.rounding is None
         and version.conversion is None
     )
-
-
-def _counts(recorded: RecordedPeriod, batch: int, waits: frozenset[int]) -> bool:
-    if recorded.state == "open":
-        return batch not in waits
-    return recorded.cutoff is None or batch <= recorded.cutoff
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Lots are carried from the contract's first period on, so that nothing rests on what was posted before.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -12,16 +13,18 @@ from typing import NamedTuple
 from ledger.contract_checks import metrics_of
 from ledger.terms_codec import digest_of
 from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_quantities
-from ledger.verification.raw import Contract, Records
+from ledger.verification.metering import Counts, Life
+from ledger.verification.raw import Contract, RecordedPeriod, Records
 from ledger.verification.timeline import Timeline, priced_metrics
 from ledger.verification.usage import Place, Sum, Usage
 from pricing.aggregation import Groups
 from pricing.calendar import Period, local_date
 from pricing.errors import PricingError
-from pricing.money import EXACT, ZERO
+from pricing.late import DayShare, LateKey, late_shares
+from pricing.money import EXACT, ZERO, total
 from pricing.rated import RatedPeriod
 from pricing.rating import rate_period, wants_history
-from pricing.terms import Reading
+from pricing.terms import Lot, Reading
 
 
 class Share(NamedTuple):
@@ -42,23 +45,27 @@ Figures = Mapping[Share, tuple[Decimal, Decimal]]
 class RatedContract:
     """What the books of a contract must hold. `periods` are as rated, None where that was not possible.
 
-    Where open periods cannot be judged, `figures` holds what is accrued for them and `note` says why. `problem` says
-    why rating stopped.
+    Frozen periods are as they were billed, with `billed` figures; `figures` are those of all usage of now. What cannot
+    be judged while the contract waits for its accrual holds what is accrued, and `note` says why. `problem` says why
+    rating stopped.
     """
 
     contract: Contract
     periods: tuple[RatedPeriod | None, ...]
     figures: Figures
+    billed: Figures
     problem: str | None = None
     note: str | None = None
 
 
 def rate_contracts(records: Records, timelines: Sequence[Timeline], usage: Usage) -> Mapping[str, RatedContract]:
     """Rate all contracts."""
-    accrued: dict[str, dict[Share, tuple[Decimal, Decimal]]] = {name: {} for name in records.contracts}
+    accrued: dict[str, _Accrued] = {name: _Accrued({}, {}) for name in records.contracts}
     for row in records.accrued:
         share = Share(row.period_start, row.product_id, row.lot_id, row.day, row.kind)
-        accrued[row.contract_id][share] = (row.quantity, row.amount)
+        accrued[row.contract_id].figures[share] = (row.quantity, row.amount)
+        if row.frozen_amount is not None:
+            accrued[row.contract_id].billed[share] = (row.frozen_quantity, row.frozen_amount)
     by_customer: dict[str, list[Contract]] = {}
     for contract in records.contracts.values():
         by_customer.setdefault(contract.customer_id, []).append(contract)
@@ -75,13 +82,19 @@ def check_rating(records: Records, rated: Mapping[str, RatedContract]) -> tuple[
     """Compare the rated figures with the accrued ones."""
     left: tuple[dict[Key, Decimal], dict[Key, Decimal]] = ({}, {})
     right: tuple[dict[Key, Decimal], dict[Key, Decimal]] = ({}, {})
+    billed: dict[Key, Decimal] = {}
+    frozen: dict[Key, Decimal] = {}
     for name, one in rated.items():
         for share, figures in one.figures.items():
             for sums, figure in zip(left, figures, strict=True):
                 add_to(sums, _share_key(one.contract, name, share), figure)
+        for share, (_, amount) in one.billed.items():
+            add_to(billed, _share_key(one.contract, name, share), amount)
     for row in records.accrued:
         share = Share(row.period_start, row.product_id, row.lot_id, row.day, row.kind)
         contract = records.contracts[row.contract_id]
+        if row.frozen_amount is not None:
+            add_to(frozen, _share_key(contract, row.contract_id, share), row.frozen_amount)
         for sums, figure in zip(right, (row.quantity, row.amount), strict=True):
             add_to(sums, _share_key(contract, row.contract_id, share), figure)
     quantities = compare_quantities("rated quantities are accrued", "rated", left[0], "accrued", right[0])
@@ -92,6 +105,7 @@ def check_rating(records: Records, rated: Mapping[str, RatedContract]) -> tuple[
         _check_problems(rated),
         quantities,
         replace(amounts, detail=notes) if amounts.ok else amounts,
+        compare_amounts("frozen periods stand as they were billed", "rated", billed, "kept", frozen),
     )
 
 
@@ -149,7 +163,19 @@ class _Subject:
     event_types: Mapping[str, str]
 
 
-def _rate_contract(subject: _Subject, usage: Usage, accrued: Figures) -> RatedContract:
+@dataclass(frozen=True, slots=True)
+class _Accrued:
+    """What is accrued for a contract, and what of it was there when its period was frozen."""
+
+    figures: dict[Share, tuple[Decimal, Decimal]]
+    billed: dict[Share, tuple[Decimal, Decimal]]
+
+
+_View = Mapping[datetime, Sequence[Reading]]
+"""The readings of each recorded period, by its start."""
+
+
+def _rate_contract(subject: _Subject, usage: Usage, accrued: _Accrued) -> RatedContract:
     """Rate a contract without the batches that wait for accrual.
 
     An accrual may have read usage whose mark came after it took the marks: the mark is still there, but the usage is in
@@ -157,59 +183,172 @@ def _rate_contract(subject: _Subject, usage: Usage, accrued: Figures) -> RatedCo
     """
     contract = subject.timeline.contract
     try:
-        periods = _rate(subject, usage.readings)
+        billed = _rate_billed(subject, usage)
+        figures, periods = _rate_now(subject, usage, billed, _in_books(contract))
     except (PricingError, ValueError, ArithmeticError) as error:
-        return RatedContract(contract, (None,) * len(contract.periods), accrued, problem=f"cannot be rated: {error}")
-    is_open = any(one.state == "open" for one in contract.periods)
-    if is_open and (0 in contract.marks or contract.accrued_at is None):
-        frozen = {one.period.start for one in contract.periods if one.state != "open"}
-        figures = {
-            share: figure for share, figure in _figures(contract, periods).items() if share.period_start in frozen
-        }
-        figures |= {share: figure for share, figure in accrued.items() if share.period_start not in frozen}
+        nothing = (None,) * len(contract.periods)
+        return RatedContract(contract, nothing, accrued.figures, accrued.billed, problem=f"cannot be rated: {error}")
+    as_billed = _figures(contract, billed)
+    if any(one.state == "open" for one in contract.periods) and (0 in contract.marks or contract.accrued_at is None):
         note = f"contract {contract.contract_id} waits for its accrual, so its open periods are not compared"
-        return RatedContract(contract, periods, figures, note=note)
-    figures = _figures(contract, periods)
-    if _without_zeros(figures) == _without_zeros(accrued) or not contract.marks:
-        return RatedContract(contract, periods, figures)
+        return RatedContract(contract, periods, accrued.figures, as_billed, note=note)
+    if _without_zeros(figures) == _without_zeros(accrued.figures) or not contract.marks:
+        return RatedContract(contract, periods, figures, as_billed)
     try:
-        everything = _rate(subject, _joined(usage.readings, usage.waiting))
+        with_all, everything = _rate_now(subject, usage, billed, _counts_now)
     except (PricingError, ValueError, ArithmeticError):
-        return RatedContract(contract, periods, figures)  # the usage that cannot be rated is not accrued yet
-    with_all = _figures(contract, everything)
-    if _without_zeros(with_all) == _without_zeros(accrued):
-        return RatedContract(contract, everything, with_all)
-    return RatedContract(contract, periods, figures)
+        return RatedContract(contract, periods, figures, as_billed)  # what cannot be rated is not accrued yet
+    if _without_zeros(with_all) == _without_zeros(accrued.figures):
+        return RatedContract(contract, everything, with_all, as_billed)
+    return RatedContract(contract, periods, figures, as_billed)
 
 
-def _rate(subject: _Subject, sums: Mapping[Place, Sum]) -> tuple[RatedPeriod, ...]:
+def _in_books(contract: Contract) -> Counts:
+    """Return the view of the books: without the batches that wait for the contract's accrual."""
+
+    def counts(life: Life) -> bool:
+        begin, ended = life
+        return begin not in contract.marks and (ended is None or ended in contract.marks)
+
+    return counts
+
+
+def _counts_now(life: Life) -> bool:
+    return life[1] is None
+
+
+def _as_of(batch: int) -> Counts:
+    """Return the view of what counted as of a batch."""
+
+    def counts(life: Life) -> bool:
+        begin, ended = life
+        return begin <= batch and (ended is None or ended > batch)
+
+    return counts
+
+
+Billed = Sequence[tuple[RecordedPeriod, RatedPeriod]]
+"""Frozen periods in order of time, each as it was billed."""
+
+
+def _rate_billed(subject: _Subject, usage: Usage) -> Billed:
+    """Rate each frozen period as of its cut-off, with what the ones before had left of the lots by then."""
     contract = subject.timeline.contract
-    lots = contract.lots
-    readings = [*_readings(subject, sums)]
-    rated: list[RatedPeriod] = []
-    earlier: list[Reading] = []
+    billed: list[tuple[RecordedPeriod, RatedPeriod]] = []
     for recorded in contract.periods:
-        own = [reading for reading in readings if reading.start in recorded.period]
-        rated.append(
-            rate_period(
-                contract.terms,
-                [*earlier, *own] if wants_history(contract.terms) else own,
-                lots,
-                recorded.period,
-                entity_time_zone=contract.entity_zone,
-                time_zone=contract.time_zone,
-                contract_start=contract.start_at,
-                contract_end=contract.end_at,
-                cadence=contract.cadence,
-                anchor=contract.anchor,
-                is_over=recorded.state != "open"
-                or (contract.accrued_at is not None and recorded.period.end <= contract.accrued_at),
-            )
-        )
-        earlier += _in_one(own, recorded.period, contract)
-        left = dict(rated[-1].lots_after)
-        lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
-    return tuple(rated)
+        if recorded.cutoff is None:
+            continue
+        view = _readings_by_period(subject, usage.readings_of(subject.timeline, _as_of(recorded.cutoff)))
+        lots = _lots_after(contract, billed)
+        if contract.contract_id in usage.changing:
+            _, lots = _late(subject, billed, view, lots)
+        billed.append((recorded, _rate_one(subject, recorded, view, lots)))
+    return billed
+
+
+def _rate_now(
+    subject: _Subject, usage: Usage, billed: Billed, counts: Counts
+) -> tuple[Mapping[Share, tuple[Decimal, Decimal]], tuple[RatedPeriod, ...]]:
+    """Return the figures of all periods in a view, and the periods: frozen ones as billed, open ones as they are."""
+    contract = subject.timeline.contract
+    view = _readings_by_period(subject, usage.readings_of(subject.timeline, counts))
+    late, lots = dict(_figures(contract, billed)), _lots_after(contract, billed)
+    if contract.contract_id in usage.changing:
+        late, lots = _late(subject, billed, view, lots)
+    opened: list[tuple[RecordedPeriod, RatedPeriod]] = []
+    for recorded in contract.periods:
+        if recorded.cutoff is None:
+            rated = _rate_one(subject, recorded, view, lots)
+            left = dict(rated.lots_after)
+            lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+            opened.append((recorded, rated))
+    figures = {share: figure for share, figure in _figures(contract, billed).items() if share.kind != "usage"}
+    figures |= late
+    figures |= _figures(contract, opened)
+    return figures, tuple(rated for _, rated in (*billed, *opened))
+
+
+def _late(
+    subject: _Subject, billed: Billed, view: _View, lots: tuple[Lot, ...]
+) -> tuple[dict[Share, tuple[Decimal, Decimal]], tuple[Lot, ...]]:
+    """Return the usage of frozen periods in a view, and what late usage leaves of the lots."""
+    contract = subject.timeline.contract
+    found: dict[Share, tuple[Decimal, Decimal]] = {}
+    for recorded, rated in billed:
+        empty = tuple(replace(lot, amount=ZERO) for lot in lots)
+        charges = _rate_one(subject, recorded, view, empty).charges
+        before = _day_shares(_figures(contract, [(recorded, rated)]))
+        shares, left = late_shares(charges, before, lots, contract.entity_zone)
+        if _is_small(contract, before, shares):
+            shares = before
+        else:
+            lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+        for (product_id, day), share in shares.items():
+            place = Share(recorded.period.start, product_id, "", day, "usage")
+            found[place] = (share.quantity, share.undrawn)
+            for lot_id, amount in share.drawn:
+                found[place._replace(lot_id=lot_id)] = (ZERO, amount)
+    return found, lots
+
+
+def _is_small(contract: Contract, before: Mapping[LateKey, DayShare], shares: Mapping[LateKey, DayShare]) -> bool:
+    if contract.ignore_late_below is None:
+        return False
+    sums = [total([share.undrawn for share in each.values()]) for each in (before, shares)]
+    return EXACT.abs(EXACT.subtract(sums[1], sums[0])) < contract.ignore_late_below
+
+
+def _day_shares(figures: Mapping[Share, tuple[Decimal, Decimal]]) -> dict[LateKey, DayShare]:
+    found: dict[LateKey, DayShare] = {}
+    for share, (quantity, amount) in sorted(figures.items()):
+        if share.kind == "usage":
+            key = (share.product_id, share.day)
+            there = found.get(key, DayShare(ZERO, ZERO))
+            drawn = (*there.drawn, (share.lot_id, amount)) if share.lot_id and amount else there.drawn
+            found[key] = DayShare(EXACT.add(there.quantity, quantity), EXACT.add(there.amount, amount), drawn)
+    return found
+
+
+def _lots_after(contract: Contract, billed: Billed) -> tuple[Lot, ...]:
+    """Return the lots with what these periods, as they were billed, left of them."""
+    drawn: dict[str, Decimal] = {}
+    for _, rated in billed:
+        for draw in rated.draws:
+            drawn[draw.lot_id] = EXACT.add(drawn.get(draw.lot_id, ZERO), draw.amount)
+    return tuple(replace(lot, amount=EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))) for lot in contract.lots)
+
+
+def _readings_by_period(subject: _Subject, sums: Mapping[Place, Sum]) -> _View:
+    found: dict[datetime, list[Reading]] = {}
+    starts = [recorded.period.start for recorded in subject.timeline.contract.periods]
+    for reading in _readings(subject, sums):
+        found.setdefault(starts[bisect_right(starts, reading.start) - 1], []).append(reading)
+    return found
+
+
+def _rate_one(subject: _Subject, recorded: RecordedPeriod, view: _View, lots: Sequence[Lot]) -> RatedPeriod:
+    contract = subject.timeline.contract
+    terms = contract.terms if recorded.billed_terms is None else recorded.billed_terms
+    own = view.get(recorded.period.start, ())
+    earlier: list[Reading] = []
+    if wants_history(terms):
+        for before in contract.periods:
+            if before.period.start < recorded.period.start:
+                earlier += _in_one(view.get(before.period.start, ()), before.period, contract)
+    return rate_period(
+        terms,
+        [*earlier, *own],
+        lots,
+        recorded.period,
+        entity_time_zone=contract.entity_zone,
+        time_zone=contract.time_zone,
+        contract_start=contract.start_at,
+        contract_end=contract.end_at,
+        cadence=contract.cadence,
+        anchor=contract.anchor,
+        is_over=recorded.state != "open"
+        or (contract.accrued_at is not None and recorded.period.end <= contract.accrued_at),
+    )
 
 
 def _in_one(readings: Sequence[Reading], period: Period, contract: Contract) -> Iterator[Reading]:
@@ -230,11 +369,10 @@ def _readings(subject: _Subject, sums: Mapping[Place, Sum]) -> Iterator[Reading]
     An event may be counted by several metrics; one that is priced for its event type is enough. A metric that is built
     after the invoice finds no price in its period: that is told by the check that rated usage has a price.
     """
-    contract, event_types = subject.timeline.contract, subject.event_types
+    event_types = subject.event_types
     there: dict[tuple[datetime, str], list[tuple[Groups, Sum]]] = {}
     for place, found in sums.items():
-        if place.contract_id == contract.contract_id:
-            there.setdefault((place.interval_start, place.metric_id), []).append((place.groups, found))
+        there.setdefault((place.interval_start, place.metric_id), []).append((place.groups, found))
     for part in subject.timeline.intervals:
         interval, priced = part.period, part.metrics
         by_anyone = priced.union(*(_priced_during(other, interval) for other in subject.others))
@@ -255,7 +393,9 @@ def _priced_during(contract: Contract, interval: Period) -> set[str]:
     return {metric_id for moment in within for metric_id in priced_metrics(contract.terms, moment)}
 
 
-def _figures(contract: Contract, periods: Sequence[RatedPeriod]) -> dict[Share, tuple[Decimal, Decimal]]:
+def _figures(
+    contract: Contract, periods: Sequence[tuple[RecordedPeriod, RatedPeriod]]
+) -> dict[Share, tuple[Decimal, Decimal]]:
     """Return what these periods put into the books: usage net of draws, draws by lot, and fees earned so far."""
     figures: dict[Share, tuple[Decimal, Decimal]] = {}
 
@@ -265,7 +405,7 @@ def _figures(contract: Contract, periods: Sequence[RatedPeriod]) -> dict[Share, 
 
     zone = contract.entity_zone
     accrued_through = None if contract.accrued_at is None else local_date(contract.accrued_at, zone)
-    for recorded, rated in zip(contract.periods, periods, strict=True):
+    for recorded, rated in periods:
         start = recorded.period.start
         for charge in rated.charges:
             for part in charge.slices:
@@ -281,16 +421,6 @@ def _figures(contract: Contract, periods: Sequence[RatedPeriod]) -> dict[Share, 
                     kind = "fee" if fee.timing == "advance" else "fee_in_arrears"
                     add(Share(start, fee.product_id, "", earned.day, kind), ZERO, earned.amount)
     return figures
-
-
-def _joined(one: Mapping[Place, Sum], other: Mapping[Place, Sum]) -> dict[Place, Sum]:
-    joined: dict[Place, Sum] = {}
-    for sums in (one, other):
-        for place, found in sums.items():
-            there = joined.setdefault(place, Sum())
-            there.add(found.quantity, found.events, found.amount)
-            there.values.extend(found.values)
-    return joined
 
 
 def _without_zeros(figures: Figures) -> dict[Share, tuple[Decimal, Decimal]]:

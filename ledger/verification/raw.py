@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from ledger import schema
 from ledger.rate_cards import load_cards
-from ledger.terms_codec import terms_from_json
+from ledger.terms_codec import policy_from_json, terms_from_json
 from pricing.calendar import Anchor, Period, periods
 from pricing.cards import RateCard
 from pricing.errors import TermsError
@@ -24,11 +25,17 @@ Row = sa.Row[Any]
 
 @dataclass(frozen=True, slots=True)
 class RecordedPeriod:
-    """A period of a contract; usage of batches after `cutoff` does not belong to it (None while it is open)."""
+    """A period of a contract; its invoice holds what counted as of the batch `cutoff` (None while it is open).
+
+    `billed_terms` are those that it was billed with, `billed_types` the types of events that they price; None where
+    that was not kept.
+    """
 
     period: Period
     state: Literal["open", "frozen", "invoiced"]
     cutoff: int | None
+    billed_terms: tuple[Terms, ...] | None = None
+    billed_types: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Contract:
     lots: tuple[Lot, ...]
     periods: tuple[RecordedPeriod, ...]
     marks: frozenset[int]
+    ignore_late_below: Decimal | None
 
     def covers(self, moment: datetime) -> bool:
         """Say whether a moment lies in the contract's term."""
@@ -80,6 +88,9 @@ class Records:
     conflicts: Sequence[Row]
     rejections: Sequence[Row]
     rollups: Sequence[Row]
+    changes: Sequence[Row]
+    corrections: Sequence[Row]
+    credit_note_requests: Sequence[Row]
     contracts: Mapping[str, Contract]
     accrued: Sequence[Row]
     accounts: Mapping[int, Row]
@@ -118,6 +129,9 @@ def read_records(connection: sa.Connection) -> Records:
         conflicts=_rows(connection, sa.select(conflict.batch_id)),
         rejections=_rows(connection, sa.select(rejected.source, rejected.received_at, rejected.batch_id)),
         rollups=_rows(connection, sa.select(*rollup_columns)),
+        changes=_rows(connection, sa.select(s.usage_change)),
+        corrections=_rows(connection, sa.select(s.usage_correction)),
+        credit_note_requests=_rows(connection, sa.select(s.credit_note_request)),
         contracts=_contracts(connection),
         accrued=_rows(connection, sa.select(s.accrued)),
         accounts={row.account_id: row for row in _rows(connection, sa.select(s.account))},
@@ -139,10 +153,12 @@ def read_records(connection: sa.Connection) -> Records:
 def stream_events(connection: sa.Connection) -> Iterator[Row]:
     """Yield each event with its key beside it, a few thousand in memory at a time.
 
-    An event without a key and a key without an event come too, the other half being null. `properties` is JSON text, so
+    An event without a key and a key without an event come too, the other half being null. A key has an event for each
+    content that it has had: `begin` is the batch from which on one counts, `ended` from which on it does not (null: it
+    counts); what is known of a corrected one stands on its correction. `properties` is JSON text, so
     that no number passes through a float.
     """
-    event, key = schema.usage_event.c, schema.usage_key.c
+    event, key, correction = schema.usage_event.c, schema.usage_key.c, schema.usage_correction.c
     query = sa.select(
         event.ts,
         event.key_hash,
@@ -154,10 +170,18 @@ def stream_events(connection: sa.Connection) -> Iterator[Row]:
         sa.cast(event.properties, sa.Text).label("properties"),
         event.received_at,
         event.batch_id,
+        event.revision,
+        sa.func.coalesce(event.attributed_batch_id, event.batch_id).label("begin"),
+        event.ended_batch_id.label("ended"),
         key.key_hash.label("known_hash"),
-        key.payload_hash.label("known_payload"),
-        key.ts.label("known_ts"),
-    ).select_from(schema.usage_event.join(schema.usage_key, event.key_hash == key.key_hash, full=True))
+        sa.case((event.revision > 0, correction.payload_hash), else_=key.payload_hash).label("known_payload"),
+        sa.case((event.revision > 0, correction.ts), else_=key.ts).label("known_ts"),
+    ).select_from(
+        schema.usage_event.join(schema.usage_key, event.key_hash == key.key_hash, full=True).outerjoin(
+            schema.usage_correction,
+            (correction.key_hash == event.key_hash) & (correction.revision == event.revision),
+        )
+    )
     yield from connection.execute(query, execution_options={"yield_per": EVENTS_AT_ONCE})
 
 
@@ -201,7 +225,13 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
         lots.setdefault(row.contract_id, []).append(lot)
     recorded_periods: dict[str, list[RecordedPeriod]] = {}
     for row in _rows(connection, sa.select(s.contract_period).order_by(s.contract_period.c.start_at)):
-        recorded = RecordedPeriod(Period(row.start_at, row.end_at), row.state, row.cutoff_batch_id)
+        recorded = RecordedPeriod(
+            Period(row.start_at, row.end_at),
+            row.state,
+            row.cutoff_batch_id,
+            None if row.billed_terms is None else tuple(terms_from_json(version) for version in row.billed_terms),
+            None if row.billed_types is None else frozenset(row.billed_types),
+        )
         recorded_periods.setdefault(row.contract_id, []).append(recorded)
     marks: dict[str, set[int]] = {}
     for row in _rows(connection, sa.select(s.usage_dirty.c.contract_id, s.usage_dirty.c.batch_id)):
@@ -228,6 +258,7 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
             lots=tuple(lots.get(row.contract_id, ())),
             periods=tuple(recorded_periods.get(row.contract_id, ())),
             marks=frozenset(marks.get(row.contract_id, ())),
+            ignore_late_below=policy_from_json(row.policy).invoicing.ignore_late_below,
         )
         for row in _rows(connection, sa.select(s.contract).order_by(s.contract.c.contract_id))
     }

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,10 +19,11 @@ from ledger.verification.check import (
     Key,
     add_to,
     compare_counts,
+    compare_facts,
     compare_quantities,
 )
-from ledger.verification.metering import Meter, meter_of
-from ledger.verification.raw import Records, Row
+from ledger.verification.metering import Counts, Life, Meter, meter_of
+from ledger.verification.raw import RecordedPeriod, Records, Row
 from ledger.verification.timeline import Timeline
 from ledger.verification.totals import Totals, group_text, moment_text, properties_in
 from pricing.aggregation import Groups
@@ -30,6 +31,7 @@ from pricing.money import EXACT, ZERO
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 RATED = "rated"
+WITHDRAWN = "withdrawn"
 HOUR = 60
 
 
@@ -57,17 +59,37 @@ class Sum:
         self.events += events
         self.amount = EXACT.add(self.amount, amount)
 
+    def join(self, other: "Sum") -> None:
+        """Add another sum."""
+        self.add(other.quantity, other.events, other.amount)
+        self.values.extend(other.values)
+
+    def copy(self) -> "Sum":
+        """Return a sum of its own."""
+        return Sum(self.quantity, self.events, self.amount, [*self.values])
+
+
+class Special(NamedTuple):
+    """An event that does not count in every view: its place, its life, and what it adds."""
+
+    place: Place
+    life: Life
+    sum: Sum
+
 
 @dataclass(slots=True)
 class Usage:
     """What all events add up to.
 
-    `readings` hold what the books must contain; `waiting` what batches brought that are not accrued yet. `became`
-    counts the events by what became of them: rated, or unmatched for a reason.
+    `readings` hold, by contract, what counts in every view of a place: in the books of now, and for a frozen period
+    also on its invoice. `special` are the events that count in some views only: late, corrected, not accrued yet;
+    `changing` names the contracts that have any. `became` counts the events by what became of them: rated, unmatched
+    for a reason, or withdrawn.
     """
 
     keys: int = 0
     events: int = 0
+    rows: int = 0
     sound_payloads: int = 0
     key_differences: Differences = field(default_factory=Differences)
     payload_differences: Differences = field(default_factory=Differences)
@@ -80,15 +102,34 @@ class Usage:
     became: Counter[Key] = field(default_factory=Counter)
     totals: Totals = field(default_factory=Totals)
     unpriced: Differences = field(default_factory=Differences)
-    readings: dict[Place, Sum] = field(default_factory=dict)
-    waiting: dict[Place, Sum] = field(default_factory=dict)
+    readings: dict[str, dict[Place, Sum]] = field(default_factory=dict)
+    special: dict[str, list[Special]] = field(default_factory=dict)
+    changing: set[str] = field(default_factory=set)
+    meter: Meter = field(default_factory=lambda: Meter({}))
+    counting: int = 0
+    corrected: dict[Key, Hashable] = field(default_factory=dict)
+
+    def readings_of(self, timeline: Timeline, counts: Counts) -> Mapping[Place, Sum]:
+        """Return what a contract reads in a view of the usage."""
+        name = timeline.contract.contract_id
+        found = self.readings.get(name, {})
+        special = [one for one in self.special.get(name, ()) if counts(one.life)]
+        metered = [*self.meter.metered(timeline, counts)]
+        if not special and not metered:
+            return found
+        joined = {place: there.copy() for place, there in found.items()}
+        for one in special:
+            joined.setdefault(one.place, Sum()).join(one.sum)
+        for start, metric_id, groups, quantity, events in metered:
+            joined.setdefault(Place(name, start, metric_id, groups), Sum()).add(quantity, events)
+        return joined
 
 
 def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterator[Row], *, keys: int) -> Usage:
     """Read the events and add them up."""
     usage = Usage(keys=keys)
     rules = _rules(records.metrics)
-    meter = meter_of(rules)
+    usage.meter = meter = meter_of(rules)
     by_type: dict[str, list[Rule]] = {}
     for rule in rules:
         by_type.setdefault(rule.version.event_type, []).append(rule)
@@ -103,6 +144,9 @@ def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterato
         own = by_customer.get(row.customer_id, [])
         counted = by_type.get(row.type, [])
         _count_event(usage, records, row, properties)
+        if row.ended is not None:
+            _count_ended(usage, row, own, counted, properties)
+            continue
         became = _outcome(records, row, own, is_counted=bool(counted))
         usage.became[became,] += 1
         if became == RATED and not _has_price(row, own, {rule.metric_id for rule in counted}):
@@ -114,11 +158,10 @@ def count_usage(records: Records, timelines: Sequence[Timeline], events: Iterato
             groups = {name: properties[name] for name in rule.version.group_keys if name in properties}
             _add_to_rollup(usage, records, row, rule, groups=groups, measured=measured)
             if rule.metric_id in meter.runs:
-                meter.add(rule, row, measured, properties)
+                _add_to_meter(usage, rule, row, own, measured=measured, properties=properties)
             else:
                 _add_to_readings(usage, row, own, Counted(rule, measured, groups_of(rule, properties)))
-    for timeline in timelines:
-        _add_metered(usage, timeline, meter)
+    usage.became[WITHDRAWN,] = usage.events - usage.counting
     return usage
 
 
@@ -137,8 +180,8 @@ def check_usage(records: Records, usage: Usage, status: UsageStatus) -> tuple[Ch
         Check(
             "events are as they were sent",
             "events",
-            str(usage.events),
-            "with the digest of their key",
+            str(usage.rows),
+            "with the digest of their content",
             str(usage.sound_payloads),
             not usage.payload_differences.number,
             usage.payload_differences.text,
@@ -160,6 +203,7 @@ def check_usage(records: Records, usage: Usage, status: UsageStatus) -> tuple[Ch
             "rollups",
             {_rollup_key(row): row.quantity for row in records.rollups},
         ),
+        _check_corrections(records, usage),
         *_check_outcomes(records, usage),
         *_check_what_became(records, usage, status),
     )
@@ -169,7 +213,8 @@ def check_usage(records: Records, usage: Usage, status: UsageStatus) -> tuple[Ch
 
 
 def _count_event(usage: Usage, records: Records, row: Row, properties: Mapping[str, PropertyValue]) -> None:
-    usage.events += 1
+    usage.rows += 1
+    usage.events += row.revision == 0
     if row.known_hash is None:
         usage.key_differences.add(f"{_name(row)} has no key")
     elif key_hash(row.source, row.key) != row.key_hash:
@@ -181,11 +226,16 @@ def _count_event(usage: Usage, records: Records, row: Row, properties: Mapping[s
         usage.sound_payloads += 1
     else:
         usage.payload_differences.add(f"{_name(row)} does not have the content that was accepted")
-    customer_id = records.aliases.get(row.customer_alias)
-    usage.customers[(row.customer_alias, str(row.customer_id))] += 1
-    usage.known_customers[(row.customer_alias, str(customer_id))] += 1
-    usage.by_batch["accepted", f"batch {row.batch_id}"] += 1
-    usage.by_source["accepted", row.source, _hour(row.received_at)] += 1
+    if row.ended is None:
+        customer_id = records.aliases.get(row.customer_alias)
+        usage.customers[(row.customer_alias, str(row.customer_id))] += 1
+        usage.known_customers[(row.customer_alias, str(customer_id))] += 1
+        usage.counting += 1
+    if row.revision or row.ended is not None:
+        usage.corrected[str(row.key_hash), str(row.revision)] = (row.batch_id if row.revision else None, row.ended)
+    if not row.revision:
+        usage.by_batch["accepted", f"batch {row.batch_id}"] += 1
+        usage.by_source["accepted", row.source, _hour(row.received_at)] += 1
 
 
 def _outcome(records: Records, row: Row, timelines: Sequence[Timeline], *, is_counted: bool) -> str:
@@ -197,19 +247,13 @@ def _outcome(records: Records, row: Row, timelines: Sequence[Timeline], *, is_co
     covering = [timeline for timeline in timelines if timeline.contract.covers(row.ts)]
     if not covering:
         return "no_contract"
-    return "period_invoiced" if all(_is_late(timeline, row) for timeline in covering) else RATED
-
-
-def _is_late(timeline: Timeline, row: Row) -> bool:
-    found = timeline.find(row.ts)
-    cutoff = None if found is None else found.recorded.cutoff
-    return cutoff is not None and row.batch_id > cutoff
+    return RATED
 
 
 def _has_price(row: Row, timelines: Sequence[Timeline], metrics: set[str]) -> bool:
     """Say whether a contract bills an event, or may still: an open period without the price is refused by rating."""
     for timeline in timelines:
-        if not timeline.contract.covers(row.ts) or _is_late(timeline, row):
+        if not timeline.contract.covers(row.ts):
             continue
         found = timeline.find(row.ts)
         if found is None or found.recorded.state == "open" or metrics & found.metrics:
@@ -264,26 +308,62 @@ def _add_to_readings(usage: Usage, row: Row, timelines: Sequence[Timeline], coun
     rule, measured, groups = counted
     for timeline in timelines:
         found = timeline.find(row.ts)
-        if found is None or _is_late(timeline, row):
+        if found is None:
             continue
-        waits = found.recorded.state == "open" and row.batch_id in timeline.contract.marks
-        readings = usage.waiting if waits else usage.readings
-        place = Place(timeline.contract.contract_id, found.period.start, rule.metric_id, groups)
-        there = readings.setdefault(place, Sum())
+        name = timeline.contract.contract_id
+        place = Place(name, found.period.start, rule.metric_id, groups)
+        if _counts_always(timeline, found.recorded, row):
+            there = usage.readings.setdefault(name, {}).setdefault(place, Sum())
+        else:
+            there = Sum()
+            usage.changing.add(name)
+            usage.special.setdefault(name, []).append(Special(place, (row.begin, row.ended), there))
         there.add(measured.value, 1, ZERO if measured.amount is None else measured.amount)
         if rule.metric_id in timeline.metrics_with_values:
             there.values.append((row.ts, str(row.key_hash), measured.value))
 
 
-def _add_metered(usage: Usage, timeline: Timeline, meter: Meter) -> None:
-    """Add the readings that events do not simply add up to; what waits is the difference that it makes."""
-    name = timeline.contract.contract_id
-    for start, metric_id, groups, quantity, events in meter.metered(timeline, waits=timeline.contract.marks):
-        place = Place(name, start, metric_id, groups)
-        usage.readings.setdefault(place, Sum()).add(quantity, events)
-        usage.waiting.setdefault(place, Sum()).add(EXACT.minus(quantity), -events)
-    for start, metric_id, groups, quantity, events in meter.metered(timeline, waits=frozenset()):
-        usage.waiting.setdefault(Place(name, start, metric_id, groups), Sum()).add(quantity, events)
+def _add_to_meter(
+    usage: Usage,
+    rule: Rule,
+    row: Row,
+    timelines: Sequence[Timeline],
+    *,
+    measured: Measure,
+    properties: Mapping[str, PropertyValue],
+) -> None:
+    usage.meter.add(rule, row, measured, properties)
+    for timeline in timelines:
+        found = timeline.find(row.ts)
+        if found is not None and not _counts_always(timeline, found.recorded, row):
+            usage.changing.add(timeline.contract.contract_id)
+
+
+def _counts_always(timeline: Timeline, recorded: RecordedPeriod, row: Row) -> bool:
+    """Say whether an event counts in every view of its period: in the books, and on the invoice of a frozen one."""
+    if row.ended is not None:
+        return False
+    if recorded.cutoff is None:
+        return row.begin not in timeline.contract.marks
+    return bool(row.begin <= recorded.cutoff)
+
+
+def _count_ended(
+    usage: Usage,
+    row: Row,
+    timelines: Sequence[Timeline],
+    counted: Sequence[Rule],
+    properties: Mapping[str, PropertyValue],
+) -> None:
+    """Remember an event that does not count any more where it counted before."""
+    for rule in counted if row.customer_id is not None else ():
+        measured = _measured(rule, row, properties)
+        if measured is None:
+            continue
+        if rule.metric_id in usage.meter.runs:
+            _add_to_meter(usage, rule, row, timelines, measured=measured, properties=properties)
+        else:
+            _add_to_readings(usage, row, timelines, Counted(rule, measured, groups_of(rule, properties)))
 
 
 @lru_cache(maxsize=1024)
@@ -319,6 +399,26 @@ def _check_outcomes(records: Records, usage: Usage) -> Iterator[Check]:
     yield _check_conflicts(records)
 
 
+def _check_corrections(records: Records, usage: Usage) -> Check:
+    """Demand that each content of a key ends by the correction after it, and that each correction has its content."""
+    batches = {(row.key_hash, row.revision): row.batch_id for row in records.corrections}
+    wanted: dict[Key, Hashable] = {}
+    for row in records.corrections:
+        if row.revision == 1:
+            wanted[str(row.key_hash), "0"] = (None, row.batch_id)
+        if row.payload_hash is not None:
+            ended = batches.get((row.key_hash, row.revision + 1))
+            wanted[str(row.key_hash), str(row.revision)] = (row.batch_id, ended)
+    found = dict(usage.corrected)
+    for row in records.changes:
+        name = f"change {row.batch_id}"
+        own = [one for one in records.corrections if one.batch_id == row.batch_id]
+        wanted[name,] = (row.amended, row.withdrawn)
+        withdrawn = sum(1 for one in own if one.payload_hash is None)
+        found[name,] = (len(own) - withdrawn, withdrawn)
+    return compare_facts("corrections are accounted for", "corrections", wanted, "events", found)
+
+
 def _check_conflicts(records: Records) -> Check:
     """Compare the conflicts answered with those kept: one that is sent again is kept once, so these may be fewer."""
     answered = Counter({row.batch_id: row.conflict for row in records.batches})
@@ -342,18 +442,17 @@ def _check_conflicts(records: Records) -> Check:
 
 def _check_what_became(records: Records, usage: Usage, status: UsageStatus) -> Iterator[Check]:
     accepted = sum(row.accepted for row in records.outcomes)
-    rated = usage.became[RATED,]
-    unmatched = usage.became.total() - rated
+    rated, withdrawn = usage.became[RATED,], usage.became[WITHDRAWN,]
+    unmatched = usage.became.total() - rated - withdrawn
+    missing = accepted - rated - unmatched - withdrawn
     yield Check(
-        "accepted = rated + unmatched",
+        "accepted = rated + unmatched + withdrawn",
         "accepted",
         str(accepted),
-        "rated + unmatched",
-        f"{rated} + {unmatched}",
-        accepted == rated + unmatched,
-        ""
-        if accepted == rated + unmatched
-        else f"{accepted - rated - unmatched} accepted events are not accounted for",
+        "rated + unmatched + withdrawn",
+        f"{rated} + {unmatched} + {withdrawn}",
+        not missing,
+        f"{missing} accepted events are not accounted for" if missing else "",
     )
     yield Check(
         "rated usage has a price",
@@ -366,6 +465,7 @@ def _check_what_became(records: Records, usage: Usage, status: UsageStatus) -> I
     )
     said: dict[Key, int] = {
         (RATED,): status.matched,
+        (WITHDRAWN,): status.withdrawn,
         **{(reason,): number for reason, number in status.unmatched.items()},
     }
     yield compare_counts("usage status tells what became of events", "recomputed", usage.became, "status", said)

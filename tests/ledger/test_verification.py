@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from ledger.accrual import accrue
 from ledger.contracts import set_problem
 from ledger.database import create_engine
+from ledger.invoices import draft_period, finalise
 from ledger.metrics import create_metric
 from ledger.payments import CardCash
 from ledger.transfers import Account, Transfer, post
 from ledger.verification import Check, verify
+from tests.ledger.books import FEBRUARY_STARTS
 from tests.ledger.proven import TENTH_OF_FEBRUARY, World, build
 from tests.ledger.usage import event, send, tokens
 from tests.metrics import metric
@@ -33,16 +35,19 @@ RECEIVED = "received = accepted + duplicate + conflict + rejected"
 BATCHES = "batches hold what was stored"
 SOURCES = "sources hold what was stored"
 CONFLICTS = "conflicts are kept for a person"
-ACCEPTED = "accepted = rated + unmatched"
+ACCEPTED = "accepted = rated + unmatched + withdrawn"
 PRICED = "rated usage has a price"
 STATUS = "usage status tells what became of events"
 TERMS = "terms are as they were agreed"
 PROBLEMS = "every contract is rated"
 QUANTITIES = "rated quantities are accrued"
 AMOUNTS = "rated amounts are accrued"
+FROZEN = "frozen periods stand as they were billed"
 PERIODS = "every frozen period has its invoice"
 USAGE_LINES = "invoices bill the usage that was rated"
 ADVANCE_LINES = "fees and commits are billed once"
+LATE = "late usage is billed once"
+CORRECTED = "corrections of invoices name what they correct"
 TOTALS = "invoices add up"
 NUMBERS = "invoice numbers have no gap"
 USAGE_REVENUE = "usage revenue is what was rated"
@@ -51,6 +56,7 @@ DEFERRED = "deferred revenue is billed and neither drawn nor earned"
 UNBILLED = "unbilled receivable is what no issued invoice holds"
 RECEIVABLE = "accounts receivable are the open invoices"
 ROUNDING = "rounding is what lines were rounded by"
+CREDIT = "customer credit is what credit notes were asked for"
 OTHERS = "no other account holds anything"
 PAID = "paid invoices are those with nothing open"
 APPLIED = "payments = applications + unapplied cash"
@@ -63,6 +69,9 @@ BALANCES = "balances are the sums of transfers"
 DIGESTS = "transfers are as they were posted"
 SEALS = "seals of closed months hold"
 CLOSED = "nothing is posted into a closed month"
+
+
+FOURTH_OF_MARCH = datetime(2026, 3, 4, 9, tzinfo=UTC)
 
 
 def database(url: str, name: str) -> str:
@@ -136,8 +145,8 @@ def test_where_everything_is_right_the_proof_finds_nothing_and_shows_both_figure
     # Accepted: a1, a3 to a6; b1 to b3; c1 to c4; d1 to d3. Received: also one duplicate, conflict and refusal.
     assert figures[KEYS] == figures[PAYLOADS] == ("15", "15")
     assert figures[RECEIVED] == ("18", "18")
-    # Unmatched: a4 before the contract, a5 of nobody, a6 without a metric, d1 too late.
-    assert figures[ACCEPTED] == ("15", "11 + 4")
+    # Unmatched: a4 before the contract, a5 of nobody, a6 without a metric.
+    assert figures[ACCEPTED] == ("15", "12 + 3 + 0")
     assert figures[STATUS] == ("15", "15")
     assert figures[STRIPE] == ("2", "2")
     assert figures[TOTALS][0] == figures[TOTALS][1]
@@ -150,7 +159,8 @@ def test_money_in_an_account_that_nothing_explains_is_found(world: World) -> Non
     transfer = Transfer("stray", fund, owed, Decimal("2.50"), TENTH_OF_FEBRUARY.date(), "stray")
     change(world, lambda connection: post(connection, [transfer], source="a test"))
     assert wrong(proof(world)) == {
-        OTHERS: "EUR customer_credit plan: 0 against 2.5; EUR refunds_payable plan: 0 against -2.5"
+        CREDIT: "EUR customer_credit plan: 0 against -2.5",
+        OTHERS: "EUR refunds_payable plan: 0 against -2.5",
     }
 
 
@@ -164,7 +174,7 @@ def test_an_empty_database_is_right(engine: sa.Engine) -> None:
 FALSIFICATIONS: Mapping[str, tuple[str, set[str]]] = {
     "an event's quantity": (
         """update usage_event set properties = '{"model": "large", "input_tokens": 41351}' where key = 'a1'""",
-        {PAYLOADS, ROLLUP_QUANTITIES, QUANTITIES, AMOUNTS, USAGE_LINES, USAGE_REVENUE, ROUNDING},
+        {PAYLOADS, ROLLUP_QUANTITIES, QUANTITIES, AMOUNTS, FROZEN, USAGE_LINES, USAGE_REVENUE, ROUNDING},
     ),
     "a price": (
         """update contract_terms set terms = jsonb_set(terms, '{prices,0,price,unit_price}', '"0.0005"')
@@ -276,9 +286,23 @@ FALSIFICATIONS: Mapping[str, tuple[str, set[str]]] = {
         "update payment_attempt set state = 'declined' where invoice_id = 'plan.2026-01-01'",
         {ATTEMPTS},
     ),
+    "what was frozen": (
+        "update accrued set frozen_amount = frozen_amount + 1 where contract_id = 'plan' and frozen_amount > 1",
+        {FROZEN, LATE},
+    ),
+    "what is billed of a period": (
+        "update accrued set billed_amount = billed_amount + 1 where contract_id = 'plan' and billed_amount > 1",
+        {LATE},
+    ),
+    "the terms a period was billed with": (
+        """update contract_period
+        set billed_terms = jsonb_set(billed_terms, '{0,prices,0,price,unit_price}', '"0.0005"')
+        where contract_id = 'plan' and state = 'invoiced'""",
+        {AMOUNTS, FROZEN, USAGE_LINES, USAGE_REVENUE, UNBILLED, ROUNDING},
+    ),
     "a cut-off": (
         "update contract_period set cutoff_batch_id = 1000 where contract_id = 'plan' and state = 'invoiced'",
-        {QUANTITIES, AMOUNTS, USAGE_LINES, USAGE_REVENUE, ROUNDING},
+        {FROZEN, USAGE_LINES, UNBILLED, ROUNDING},
     ),
 }
 
@@ -290,6 +314,66 @@ def test_what_was_falsified_is_found_and_nothing_else(world: World, what: str) -
     found = wrong(proof(world))
     assert found.keys() == expected, found
     assert all(found.values())
+
+
+def february_with_late_usage(world: World) -> None:
+    """Send 10,000 tokens for January and take 4,000 back again, one after the other, and bill February with them."""
+
+    def bill(connection: sa.Connection) -> None:
+        for key, number in (("l1", 10_000), ("l2", -4_000)):
+            send(connection, tokens(key, number, timestamp="2026-01-21T10:00:00Z"), received_at=TENTH_OF_FEBRUARY)
+            accrue(connection, "plan", as_of=TENTH_OF_FEBRUARY)
+        accrue(connection, "plan", as_of=FOURTH_OF_MARCH)
+        draft = draft_period(connection, "plan", FEBRUARY_STARTS, at=FOURTH_OF_MARCH)
+        finalise(connection, draft.invoice_id, at=FOURTH_OF_MARCH)
+
+    change(world, bill)
+
+
+def test_late_usage_that_the_next_invoice_bills_is_right(world: World) -> None:
+    february_with_late_usage(world)
+    checks = proof(world)
+    assert wrong(checks) == {}
+    assert checks[CORRECTED].left == "1"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("update invoice_line set exact = exact + 1 where kind = 'adjustment'", {LATE, UNBILLED, ROUNDING}),
+        ("update invoice_line set adjusts_position = 17 where kind = 'adjustment'", {CORRECTED}),
+        (
+            "update invoice_line set adjusts_invoice_id = 'tiered.2026-01-01' where kind = 'adjustment'",
+            {CORRECTED, LATE},
+        ),
+    ],
+)
+def test_an_adjustment_that_was_falsified_is_found(world: World, statement: str, expected: set[str]) -> None:
+    february_with_late_usage(world)
+    falsify(world, statement)
+    assert wrong(proof(world)).keys() == expected
+
+
+def test_a_credit_note_that_was_asked_for_is_right(world: World) -> None:
+    falsify(
+        world,
+        """update contract set policy = jsonb_set(policy, '{invoicing,late_usage}', '"credit_note"')""",
+    )
+
+    def take_back(connection: sa.Connection) -> None:
+        send(
+            connection,
+            tokens("l1", -40_000, timestamp="2026-01-21T10:00:00Z"),
+            tokens("l2", 7_000, timestamp="2026-01-22T10:00:00Z"),
+            received_at=TENTH_OF_FEBRUARY,
+        )
+        accrue(connection, "plan", as_of=FOURTH_OF_MARCH)
+        draft_period(connection, "plan", FEBRUARY_STARTS, at=FOURTH_OF_MARCH)
+
+    change(world, take_back)
+    assert wrong(proof(world)) == {}
+    falsify(world, "update credit_note_request set amount = amount + 1 where request_id like '%/1'")
+    assert wrong(proof(world)).keys() == {CREDIT, ROUNDING}
 
 
 def test_a_charge_that_the_books_do_not_know_is_found(world: World) -> None:

@@ -85,6 +85,16 @@ def test_a_lot_pays_no_more_of_a_day_than_lies_in_its_window() -> None:
     assert left == {"noon": 96}
 
 
+def test_what_was_given_back_and_drawn_by_a_later_period_is_not_drawn_twice() -> None:
+    usage = [used("4", day=2), used("2", day=3)]
+    first = billed(rate(CHAT, usage, [lot("ten", "10")]))
+    # Once all 6 were gone the next period drew 8: of the ten, 2 are left for this one, and 4 are owed in money.
+    found, left = late_shares(rate(CHAT, usage, [lot("ten", "0")]).charges, first, [lot("ten", "-4")], "UTC")
+    assert found["chat", date(2026, 4, 2)].drawn == (("ten", D(2)),)
+    assert found["chat", date(2026, 4, 3)].drawn == ()
+    assert (total([share.undrawn for share in found.values()]), left) == (4, {"ten": 0})
+
+
 READINGS = st.lists(
     st.builds(lambda day, quantity: used(str(quantity), day=day), st.integers(1, LAST_DAY), st.integers(1, 30)),
     max_size=6,
