@@ -42,7 +42,6 @@ REASONS = {
     "unknown_customer": "no customer has the name they came under; create it with that alias",
     "no_metric": "no metric counts their type; create one",
     "no_contract": "no contract covers their time; start one",
-    "period_invoiced": "their period is invoiced already",
 }
 """Why accepted events are not on any balance, and the remedy."""
 
@@ -88,7 +87,7 @@ def signal(contract_id: ContractId, file: InputFile) -> None:
 
 @application.command(epilog="Example: meterbook usage status --json")
 def status(*, limit: Limit = 10, as_json: AsJson = False) -> None:
-    """Show what became of all usage: accepted = rated + unmatched; and the delay to the balance."""
+    """Show what became of all usage: accepted = rated + unmatched + withdrawn; and the delay to the balance."""
     with books() as connection:
         found = usage_status(connection)
         waiting = _waiting(connection)
@@ -101,6 +100,7 @@ def status(*, limit: Limit = 10, as_json: AsJson = False) -> None:
                 **{outcome: getattr(found, outcome) for outcome in ("accepted", "duplicate", "conflict", "rejected")},
                 "matched": found.matched,
                 "unmatched": {**dict.fromkeys(REASONS, 0), **found.unmatched},
+                "withdrawn": found.withdrawn,
                 "waiting": waiting,
                 "delay_seconds": {"p50": _rounded(found.delay_p50_seconds), "p99": _rounded(found.delay_p99_seconds)},
                 "hours": plain(found.hours),
@@ -149,6 +149,7 @@ def _show_status(found: UsageStatus, waiting: int) -> None:
         ("accepted", str(found.accepted)),
         ("  rated", str(found.matched)),
         *((f"  {reason}", f"{found.unmatched[reason]}: {REASONS[reason]}") for reason in found.unmatched),
+        *([("  withdrawn", str(found.withdrawn))] if found.withdrawn else []),
         ("duplicate", str(found.duplicate)),
         ("conflict", str(found.conflict)),
         ("rejected", str(found.rejected)),

@@ -1,4 +1,4 @@
-"""What became of all usage: accepted = matched + unmatched, and each unmatched event has its reason."""
+"""What became of all usage: accepted = matched + unmatched + withdrawn, and each unmatched event has its reason."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ledger.database import Json
 
-UnmatchedReason = Literal["unknown_customer", "no_metric", "no_contract", "period_invoiced"]
+UnmatchedReason = Literal["unknown_customer", "no_metric", "no_contract"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,15 @@ class SourceHour:
 class UsageStatus:
     """The state of the intake at one instant.
 
-    `matched` events are rated by a contract; `unmatched` counts the others by the first reason that applies. The delays
-    run from the arrival of a batch to its posting, in seconds; None while nothing was posted.
+    `matched` events are rated by a contract, `withdrawn` ones were taken back by a person; `unmatched` counts the rest
+    by the first reason that applies. The delays run from the arrival of a batch to its posting, in seconds; None while
+    nothing was posted.
     """
 
     hours: tuple[SourceHour, ...]
     matched: int
     unmatched: Mapping[UnmatchedReason, int]
+    withdrawn: int
     delay_p50_seconds: float | None
     delay_p99_seconds: float | None
 
@@ -106,13 +108,13 @@ def usage_status(connection: sa.Connection) -> UsageStatus:
             hours.append(SourceHour(row.source, row.hour, row.accepted, row.duplicate, row.conflict, row.rejected))
         else:
             events[row.reason] += row.accepted
-    late = events["period_invoiced"]
-    reasons: tuple[UnmatchedReason, ...] = ("unknown_customer", "no_metric", "no_contract", "period_invoiced")
+    reasons: tuple[UnmatchedReason, ...] = ("unknown_customer", "no_metric", "no_contract")
     p50, p99 = connection.execute(_DELAYS).one()
     return UsageStatus(
         hours=tuple(hours),
-        matched=events["covered"] - late,
+        matched=events["covered"],
         unmatched={reason: events[reason] for reason in reasons if events[reason]},
+        withdrawn=events["withdrawn"],
         delay_p50_seconds=p50,
         delay_p99_seconds=p99,
     )
@@ -132,7 +134,8 @@ def list_rejected(connection: sa.Connection, *, limit: int = 100) -> tuple[Rejec
 
 
 # One statement, so that all its figures are of one instant. A bucket of the tally lies wholly inside or outside a
-# contract's term, because terms begin and end on the grid; only late events must be looked at one by one.
+# contract's term, because terms begin and end on the grid. What is withdrawn is counted by itself, so that the sum of
+# all three is a proof.
 _STATUS = sa.text("""
 with covered as (
     select t.events, case
@@ -146,31 +149,12 @@ with covered as (
         else 'covered' end as reason
     from usage_tally t left join customer_alias a on a.alias = t.customer_alias
 ),
-late as (
-    select distinct e.key_hash
-    from contract_period p
-    join contract k on k.contract_id = p.contract_id
-    join usage_event e on e.ts >= p.start_at and e.ts < p.end_at and e.batch_id > p.cutoff_batch_id
-        and e.customer_id = k.customer_id
-    where p.state <> 'open'
-        and (k.end_at is null or e.ts < k.end_at)
-        and e.type in (select event_type from metric)
-        and not exists (
-            select from contract other
-            where other.customer_id = e.customer_id
-                and e.ts >= other.start_at and (other.end_at is null or e.ts < other.end_at)
-                and not exists (
-                    select from contract_period q
-                    where q.contract_id = other.contract_id
-                        and e.ts >= q.start_at and e.ts < q.end_at and e.batch_id > q.cutoff_batch_id
-                )
-        )
-)
+last as (select distinct on (key_hash) payload_hash from usage_correction order by key_hash, revision desc)
 select null as reason, source, received_hour as hour, accepted, duplicate, conflict, rejected from usage_outcome
 union all
 select reason, null, null, sum(events)::bigint, 0, 0, 0 from covered group by reason
 union all
-select 'period_invoiced', null, null, count(*), 0, 0, 0 from late
+select 'withdrawn', null, null, count(*), 0, 0, 0 from last where payload_hash is null
 order by hour desc, source
 """)
 

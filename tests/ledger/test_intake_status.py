@@ -1,4 +1,4 @@
-"""accepted = matched + unmatched, with the reason for each event that nobody rates."""
+"""accepted = matched + unmatched + withdrawn, with the reason for each event that nobody rates."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -13,19 +13,9 @@ from tests.ledger.usage import NOON, cover, event, send, tokens
 from tests.metrics import metric
 
 
-def freeze(shop: sa.Connection, contract_id: str, start: str, end: str, cutoff: int) -> None:
-    shop.execute(
-        sa.text(
-            "insert into contract_period (contract_id, start_at, end_at, state, cutoff_batch_id, frozen_at)"
-            " values (:id, cast(:start as timestamptz), cast(:end as timestamptz), 'frozen', :cutoff, now())"
-        ),
-        {"id": contract_id, "start": start, "end": end, "cutoff": cutoff},
-    )
-
-
 def test_every_accepted_event_is_matched_or_has_its_first_reason(shop: sa.Connection) -> None:
     cover(shop, "open", "2026-10-05T11:00:00Z", "2026-10-05T12:00:00Z")
-    first = send(
+    send(
         shop,
         tokens("matched", 1),
         tokens("too early", 1, timestamp="2026-10-05T10:59:59Z"),
@@ -37,27 +27,12 @@ def test_every_accepted_event_is_matched_or_has_its_first_reason(shop: sa.Connec
         tokens("matched", 2),
         tokens("bad", "x"),
     )
-    freeze(shop, "open", "2026-10-05T11:00:00Z", "2026-10-05T12:00:00Z", first.batch_id)
-    send(
-        shop,
-        tokens("after the invoice", 1),
-        tokens("outside, after the invoice", 1, timestamp="2026-10-05T10:00:00Z"),
-    )
     status = usage_status(shop)
-    assert (status.received, status.accepted, status.duplicate, status.conflict, status.rejected) == (11, 8, 1, 1, 1)
+    assert (status.received, status.accepted, status.duplicate, status.conflict, status.rejected) == (9, 6, 1, 1, 1)
     assert status.matched == 1
-    assert status.unmatched == {"unknown_customer": 2, "no_metric": 1, "no_contract": 3, "period_invoiced": 1}
-    assert status.accepted == status.matched + sum(status.unmatched.values())  # 8 = 1 + 7
-
-
-def test_another_contract_may_still_count_what_came_after_an_invoice(shop: sa.Connection) -> None:
-    cover(shop, "frozen", "2026-10-01T00:00:00Z")
-    cover(shop, "open", "2026-10-01T00:00:00Z")
-    freeze(shop, "frozen", "2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z", 0)
-    send(shop, tokens("a", 1))
-    assert usage_status(shop).unmatched == {}
-    freeze(shop, "open", "2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z", 0)
-    assert usage_status(shop).unmatched == {"period_invoiced": 1}
+    assert status.unmatched == {"unknown_customer": 2, "no_metric": 1, "no_contract": 2}
+    assert status.accepted == status.matched + sum(status.unmatched.values())  # 6 = 1 + 5
+    assert status.withdrawn == 0
 
 
 def test_unmatched_usage_is_matched_when_what_it_lacked_appears(shop: sa.Connection) -> None:
