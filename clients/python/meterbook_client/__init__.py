@@ -1,0 +1,39 @@
+"""Usage to Meterbook, and spend from it: typed, sync and async, each event once whatever fails on the way."""
+
+from meterbook_client.answers import Answer, EventResult, ProductSpend, Receipt, Spend
+from meterbook_client.async_client import AsyncClient, AsyncSender
+from meterbook_client.client import Client, Sender
+from meterbook_client.errors import (
+    ClosedError,
+    FullError,
+    InvalidEventError,
+    JournalError,
+    MeterbookError,
+    NotFoundError,
+    RefusedError,
+    UnauthorisedError,
+    UnavailableError,
+)
+from meterbook_client.events import Event
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "AsyncSender",
+    "Client",
+    "ClosedError",
+    "Event",
+    "EventResult",
+    "FullError",
+    "InvalidEventError",
+    "JournalError",
+    "MeterbookError",
+    "NotFoundError",
+    "ProductSpend",
+    "Receipt",
+    "RefusedError",
+    "Sender",
+    "Spend",
+    "UnauthorisedError",
+    "UnavailableError",
+]

@@ -1,0 +1,86 @@
+"""The client package against the real server; it is read from its own folder, as it is not installed here."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+PACKAGE = Path(__file__).resolve().parents[2] / "clients" / "python"
+sys.path.insert(0, str(PACKAGE))
+
+from meterbook_client import Event  # noqa: E402 - found only by the line above
+
+from activities.settings import Settings  # noqa: E402
+from ledger import schema  # noqa: E402
+from ledger.api_keys import create_api_key  # noqa: E402
+from ledger.contracts import create_contract  # noqa: E402
+from ledger.customers import Customer, create_customer  # noqa: E402
+from ledger.entities import Entity, create_entity  # noqa: E402
+from ledger.files.contracts import parse_contract  # noqa: E402
+from ledger.metrics import create_metric  # noqa: E402
+from tests.admin.conftest import CONTRACT, NOWHERE, serving  # noqa: E402
+from tests.metrics import metric  # noqa: E402
+
+
+@pytest.fixture
+def key(engine: sa.Engine) -> str:
+    """The secret of an API key; there is a contract acme-payg that prices tokens."""
+    with engine.begin() as connection:
+        create_entity(connection, Entity("nordlicht", "Nordlicht", "EUR", "Europe/Berlin", "NL"))
+        create_customer(connection, Customer("acme", "Acme"))
+        create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
+        create_contract(connection, parse_contract(CONTRACT, start="2026-01-01"), by="test")
+        return create_api_key(connection, "test")[1]
+
+
+@pytest.fixture
+def server_settings(database_url: str) -> Settings:
+    """The settings of an HTTP server with its own database, with Temporal away and without a spool."""
+    return Settings(database_url=database_url, temporal_address=NOWHERE)
+
+
+@pytest.fixture
+def url(server_settings: Settings) -> Iterator[str]:
+    """The address of a running server."""
+    with serving(server_settings) as client:
+        yield str(client.base_url)
+
+
+@pytest.fixture
+def silent_url() -> Iterator[str]:
+    """An address that is taken and where nobody answers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextmanager
+def database_away(postgres_url: str, database_url: str) -> Iterator[None]:
+    """Let nobody into the database, and whoever is in out, while the block runs."""
+    name = sa.make_url(database_url).database
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'alter database "{name}" allow_connections false')
+        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+        try:
+            yield
+        finally:
+            server.execute(f'alter database "{name}" allow_connections true')
+
+
+def made(key: str, tokens: int | Decimal | str = 100) -> Event:
+    """An event of acme at noon."""
+    at = datetime(2026, 10, 5, 12, tzinfo=UTC)
+    return Event("gate", "acme", "llm.request", at, {"tokens": tokens}, key=key)
+
+
+def recorded(engine: sa.Engine) -> list[str]:
+    """Return the keys of all events that are recorded, sorted; a key that were there twice would be listed twice."""
+    with engine.begin() as connection:
+        return sorted(connection.execute(sa.select(schema.usage_event.c.key)).scalars())
