@@ -26,6 +26,7 @@ NOUNS = {
     "catalog": ("Everything that is sold and agreed, as files.", "meterbook catalog apply catalog --plan"),
     "price": ("How amounts came about.", "meterbook price explain acme-payg"),
     "usage": ("The events: send them, and see what became of them.", "meterbook usage send events.jsonl"),
+    "trace": ("Where a single event went.", "meterbook trace event gateway-eu-1 req-000123"),
     "close": ("Closing a month of an entity's books.", "meterbook close start nordlicht 2026-10 --wait"),
     "invoice": ("Drafts, reviews and final invoices.", "meterbook invoice show acme-payg.2026-10-01"),
     "payment": ("Money that came in.", "meterbook payment list --entity nordlicht"),
