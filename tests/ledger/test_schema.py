@@ -29,7 +29,7 @@ RIGHTS: Mapping[str, str] = {
     )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0011"
+HEAD = "0012"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
@@ -194,7 +194,7 @@ def test_the_application_role_may_use_and_not_make_anything(common_url: str) -> 
         assert tuple(sequences) == (False, True)
 
 
-def test_functions_with_the_owners_rights_name_where_they_look_and_only_one_is_called(common_url: str) -> None:
+def test_functions_with_the_owners_rights_name_where_they_look_and_only_usage_calls_them(common_url: str) -> None:
     with owning(common_url) as connection:
         found = connection.execute(
             sa.text(
@@ -202,7 +202,7 @@ def test_functions_with_the_owners_rights_name_where_they_look_and_only_one_is_c
                 " from pg_proc where pronamespace = 'public'::regnamespace and prosecdef"
             )
         ).all()
-    assert {name for name, _, _ in found} == {"guard_posting", "keep_balance", "usage_partition"}
+    assert {name for name, _, _ in found} == {"guard_posting", "keep_balance", "usage_detach", "usage_partition"}
     # the temporary schema comes last: nobody's temporary table is taken for a table of the books
     assert {tuple(settings) for _, settings, _ in found} == {("search_path=pg_catalog, public, pg_temp",)}
     # the public may "execute" a trigger function, which is refused outside a trigger
