@@ -16,17 +16,18 @@ from ledger.checks import check_aware
 from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
+from ledger.increments import Basis, basis_of, changed_shares, keep_readings, usage_of_open
 from ledger.intake.readings import metric_event_types
 from ledger.late_usage import periods_with_late_usage, rate_late, usage_of_periods
 from ledger.marks import Mark, list_marks, take_marks
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
-from ledger.rating import entity_zone, rate_usage
+from ledger.rating import entity_zone, rate_readings, read_usage
 from ledger.shares import ACCRUED, Place, Share, post_difference, shares_of
 from ledger.spend import LotSpend, ProductSpend, Spend, spend
 from pricing.calendar import Period, local_date, period_containing
 from pricing.money import EXACT, ZERO
 from pricing.rated import RatedPeriod
-from pricing.terms import Lot
+from pricing.terms import Lot, Reading
 
 __all__ = [
     "Accrual",
@@ -70,10 +71,7 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     marks, batches = take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
     recorded = list_periods(connection, contract_id)
     posted = _post_late(connection, contract, recorded, marks)
-    open_periods = [period.period for period in recorded if period.state == "open"]
-    shares = _shares(connection, contract, _rate(connection, contract, open_periods, as_of=as_of), as_of=as_of)
-    frozen = [period.period.start for period in recorded if period.state != "open"]
-    posted += post_difference(connection, contract, shares, only=ACCRUED.c.period_start.not_in(frozen))
+    posted += _post_open(connection, contract, recorded, marks, as_of=as_of)
     connection.execute(
         schema.contract.update()
         .where(schema.contract.c.contract_id == contract_id)
@@ -210,18 +208,50 @@ def _post_late(
     return post_difference(connection, contract, shares, only=usage_of_periods(starts))
 
 
+def _post_open(
+    connection: sa.Connection,
+    contract: Contract,
+    recorded: Sequence[ContractPeriod],
+    marks: Sequence[Mark],
+    *,
+    as_of: datetime,
+) -> int:
+    """Bring the open periods up to their usage of now, from what has changed where that suffices."""
+    basis = _basis(connection, contract, [p.period for p in recorded if p.state == "open"], as_of=as_of)
+    changed = changed_shares(connection, basis, marks)
+    if changed is not None:
+        return post_difference(connection, contract, changed, only=usage_of_open(basis))
+    readings, rated = _rate_in_full(connection, basis)
+    keep_readings(connection, basis, readings, rated)
+    shares = shares_of(rated, basis.zone, through=local_date(as_of, basis.zone))
+    frozen = [period.period.start for period in recorded if period.state != "open"]
+    return post_difference(connection, contract, shares, only=ACCRUED.c.period_start.not_in(frozen))
+
+
+def _basis(connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime) -> Basis:
+    terms, lots = terms_of(connection, contract.contract_id), lots_left(connection, contract.contract_id)
+    return basis_of(connection, contract, terms, lots, open_periods, as_of=as_of)
+
+
 def _rate(
     connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime
 ) -> tuple[RatedPeriod, ...]:
-    """Rate open periods in order of time, each with what the one before left of the lots."""
-    terms = terms_of(connection, contract.contract_id)
-    lots = lots_left(connection, contract.contract_id)
+    return _rate_in_full(connection, _basis(connection, contract, open_periods, as_of=as_of))[1]
+
+
+def _rate_in_full(
+    connection: sa.Connection, basis: Basis
+) -> tuple[tuple[tuple[Reading, ...], ...], tuple[RatedPeriod, ...]]:
+    """Read and rate open periods in order of time, each with what the one before left of the lots."""
+    contract, terms, lots, zone = basis.contract, basis.terms, basis.lots, basis.zone
+    read: list[tuple[Reading, ...]] = []
     rated: list[RatedPeriod] = []
-    for period in open_periods:
-        rated.append(rate_usage(connection, contract, terms, lots, period, as_of=as_of))
+    for period in basis.periods:
+        read.append(read_usage(connection, contract, terms, lots, period, zone=zone, as_of=basis.as_of))
+        rated.append(rate_readings(contract, terms, read[-1], lots, period, zone=zone, as_of=basis.as_of))
         left = dict(rated[-1].lots_after)
         lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
-    return tuple(rated)
+    return tuple(read), tuple(rated)
 
 
 def _shares(

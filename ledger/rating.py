@@ -11,7 +11,7 @@ from ledger.contracts import Contract
 from pricing.calendar import Period
 from pricing.rated import RatedPeriod
 from pricing.rating import rate_period, slice_cuts, wants_history
-from pricing.terms import Lot, Terms
+from pricing.terms import Lot, Reading, Terms
 
 
 def rate_usage(
@@ -29,10 +29,40 @@ def rate_usage(
     Usage without a price is refused, or with `priced_only` left out. Raises `PricingError` when it cannot be rated.
     """
     zone = entity_zone(connection, contract)
+    readings = read_usage(connection, contract, terms, lots, period, zone=zone, as_of=as_of, priced_only=priced_only)
+    return rate_readings(contract, terms, readings, lots, period, zone=zone, as_of=as_of)
+
+
+def read_usage(
+    connection: sa.Connection,
+    contract: Contract,
+    terms: Sequence[Terms],
+    lots: Sequence[Lot],
+    period: Period,
+    *,
+    zone: str,
+    as_of: datetime,
+    priced_only: bool = False,
+) -> tuple[Reading, ...]:
+    """Return all usage that rating a period asks for, cut at the entity's days of `zone` and wherever prices change."""
     cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
     readings = billable_readings(connection, contract, terms, cuts, until=as_of, priced_only=priced_only)
     if wants_history(terms):
         readings = (*earlier_readings(connection, contract, terms, period), *readings)
+    return readings
+
+
+def rate_readings(
+    contract: Contract,
+    terms: Sequence[Terms],
+    readings: Sequence[Reading],
+    lots: Sequence[Lot],
+    period: Period,
+    *,
+    zone: str,
+    as_of: datetime,
+) -> RatedPeriod:
+    """Rate what `read_usage` has read; raises `PricingError` when it cannot be rated."""
     return rate_period(
         terms,
         readings,
