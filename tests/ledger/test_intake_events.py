@@ -14,12 +14,14 @@ from ledger.intake.events import (
     MAX_BATCH_BYTES,
     ParsedBatch,
     UsageEvent,
+    digested,
     event_json,
     key_hash,
     parse_json,
     parse_ndjson,
     parse_objects,
     payload_hash,
+    properties_json,
 )
 from ledger.intake.files import read_usage_file
 from tests.ledger.usage import NOON, event
@@ -205,6 +207,23 @@ def test_an_event_survives_its_own_json(properties: dict[str, object]) -> None:
     again = parse_json(f"[{event_json(one)}]".encode(), received_at=NOON)
     assert again.events == ((0, one),)
     assert payload_hash(again.events[0][1]) == payload_hash(one)
+    both = digested(one)
+    assert (both.key, both.payload) == (key_hash(one.source, one.key).hex, payload_hash(one).hex)
+    assert both.properties == properties_json(one)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text('"Z,{}[] \\', min_size=1).filter(str.strip), st.text('"Z,{}[] \\', min_size=1).filter(str.strip))
+def test_no_text_is_taken_for_the_end_of_another(customer: str, event_type: str) -> None:
+    one = read(event(customer=customer, type=event_type))
+    assert digested(one).properties == properties_json(one)
+
+
+def test_the_digests_of_events_never_change() -> None:
+    # sha256 of ["gateway","k1"], and of ["acme","llm.request","2026-10-05T11:30:00Z",{"input_tokens":1.25E+3,"model":
+    # "large"}]: what is recorded under them would be counted again if they did
+    assert str(key_hash("gateway", "k1")) == "e31160b7-bc60-55a4-2428-0b4163bf8d71"
+    assert str(payload_hash(read(event()))) == "0c568f21-d043-fea5-0992-369f05d767fe"
 
 
 def test_a_csv_file_says_the_same_as_json(tmp_path: Path) -> None:
