@@ -1,6 +1,7 @@
 """Customers: who buys, under which aliases their events arrive, and what they pay with."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import sqlalchemy as sa
@@ -10,7 +11,8 @@ from ledger import schema
 from ledger.checks import check_slug, check_text
 from ledger.database import Json
 from ledger.errors import ConflictError, InvalidError, NotFoundError
-from ledger.intake.attribution import attribute_aliases
+from ledger.intake import attribution
+from ledger.intake.changes import Correction
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,23 @@ def create_customer(connection: sa.Connection, customer: Customer) -> Literal["c
             raise ConflictError(f"customer {customer.customer_id} exists with other content: {_definition(stored)}")
         return "exists"
     _take_aliases(connection, customer)
-    attribute_aliases(connection, customer.customer_id, customer.aliases)
+    attribution.attribute_aliases(connection, customer.customer_id, customer.aliases)
     return "created"
+
+
+def move_alias(
+    connection: sa.Connection, alias: str, customer_id: str, *, reason: str, by: str, at: datetime
+) -> Correction:
+    """Give a customer an alias of another one, or one that nobody has, with all its usage, past and to come.
+
+    Frozen periods of both follow as for any late usage; events of archived months stay where they are. The same again
+    is harmless. Raises `NotFoundError`, `InvalidError`.
+    """
+    check_text("alias", alias)
+    get_customer(connection, customer_id)
+    moved = attribution.move_alias(connection, alias, customer_id, reason=reason, by=by, at=at)
+    connection.execute(_KEEP_ALIASES, {"alias": alias, "customer_id": customer_id})
+    return moved
 
 
 def get_customer(connection: sa.Connection, customer_id: str) -> Customer:
@@ -120,7 +137,7 @@ def _customers(which: sa.ColumnElement[bool]) -> sa.Select[tuple[object, ...]]:
 
 
 def _from_row(row: sa.Row[tuple[object, ...]]) -> Customer:
-    return Customer(
+    customer = Customer(
         customer_id=row.customer_id,
         name=row.name,
         email=row.email,
@@ -128,3 +145,16 @@ def _from_row(row: sa.Row[tuple[object, ...]]) -> Customer:
         stripe_customer_id=row.stripe_customer_id,
         payment_method=row.definition["payment_method"],
     )
+    if not row.definition["aliases"]:  # its last one was moved away: it is not known by its id either
+        object.__setattr__(customer, "aliases", ())
+    return customer
+
+
+_KEEP_ALIASES = sa.text("""
+update customer c
+set definition = jsonb_set(c.definition, '{aliases}', (
+    select coalesce(jsonb_agg(a.alias order by a.alias collate "C"), '[]')
+    from customer_alias a where a.customer_id = c.customer_id
+))
+where c.customer_id = :customer_id or c.definition -> 'aliases' ? :alias
+""")

@@ -69,6 +69,11 @@ def begin(connection: sa.Connection) -> None:
     connection.execute(sa.text("delete from usage_changing"))
 
 
+def share_corrections(connection: sa.Connection) -> None:
+    """Keep corrections out until the transaction ends; others who attribute usage may go on."""
+    connection.execute(_SHARE, {"lock": CORRECTION_LOCK})
+
+
 def carry_out(
     connection: sa.Connection,
     act: Act,
@@ -214,6 +219,8 @@ def _count_again(connection: sa.Connection, batch_id: int, at: datetime) -> tupl
 
 
 _LOCK = sa.text("select pg_advisory_xact_lock(:lock)")
+
+_SHARE = sa.text("select pg_advisory_xact_lock_shared(:lock)")
 
 _WANTED = sa.text("""
 create temporary table if not exists usage_wanted (
