@@ -1,7 +1,8 @@
 """Activities on a contract: bring its balance up to date, amend it, end it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from time import perf_counter
 
 import sqlalchemy as sa
 from temporalio import activity
@@ -10,6 +11,7 @@ from ledger.accrual import Accrual, accrue
 from ledger.amendments import amend_contract, read_amendment
 from ledger.contracts import Contract, end_contract, get_contract, set_problem
 from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
+from ledger.pace import next_after
 from ledger.periods import list_periods
 from pricing.calendar import local_date
 from pricing.errors import PricingError
@@ -37,7 +39,8 @@ class EndedPeriod:
 class AccruedUsage:
     """What the contract's workflow needs to know after an accrual; `problem` says why rating stopped.
 
-    `next_boundary` is when a period ends or begins next; `finished` means ended with every period invoiced.
+    `next_boundary` is when a period ends or begins next; `finished` means ended with every period invoiced. News of
+    usage may wait for `next_after`.
     """
 
     entity_id: str
@@ -47,6 +50,7 @@ class AccruedUsage:
     ended: tuple[EndedPeriod, ...]
     finished: bool
     problem: str | None
+    next_after: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,12 @@ class ContractActivities:
     @activity.defn
     def accrue_usage(self, request: AccrueUsage) -> AccruedUsage:
         """Rate a contract's open periods and post the difference; a problem of its terms is recorded and answered."""
+        begin = perf_counter()
         try:
             with self._engine.begin() as connection:
                 accrual = accrue(connection, request.contract_id, as_of=request.as_of)
-                return _accrued(connection, accrual)
+                took = timedelta(seconds=perf_counter() - begin)
+                return _accrued(connection, accrual, next_after(connection, request.contract_id, took=took))
         except (ClosedPeriodError, NotFoundError):
             raise
         except (PricingError, MeterbookError) as error:
@@ -131,7 +137,7 @@ class ContractActivities:
         return EndedContract(request.contract_id, request.end_at)
 
 
-def _accrued(connection: sa.Connection, accrual: Accrual) -> AccruedUsage:
+def _accrued(connection: sa.Connection, accrual: Accrual, wait: timedelta) -> AccruedUsage:
     contract = get_contract(connection, accrual.contract_id)
     grace = contract.policy.invoicing.grace
     recorded = list_periods(connection, accrual.contract_id) if accrual.ended_periods else ()
@@ -153,6 +159,7 @@ def _accrued(connection: sa.Connection, accrual: Accrual) -> AccruedUsage:
         ended=tuple(ended),
         finished=accrual.finished,
         problem=None,
+        next_after=wait,
     )
 
 

@@ -47,14 +47,17 @@ SIGNALS_PER_RUN = 5_000
 """After so many signals a run continues as new: Temporal refuses more than 10,000 and gives no hint before."""
 LONGEST_SLEEP = timedelta(days=1)
 """Fees are earned by the day, so that a contract without usage accrues once a day."""
+INTERVAL = "interval"
+"""The change by which news of usage waits for the interval that the last accrual asked for."""
 
 
 @dataclass(slots=True)
 class ContractState:
     """All that a contract's workflow knows; carried over unchanged when it continues as new.
 
-    `pending_usage` are bodies of usage signals not taken in yet, `invoices_started` the invoices
-    of periods that are not invoiced yet; periods that end by `close_through` are invoiced without grace.
+    `pending_usage` are bodies of usage signals not taken in yet, `invoices_started` the invoices of periods that are
+    not invoiced yet; periods that end by `close_through` are invoiced without grace. An accrual that is due comes at
+    once; after news of usage (`nudged`) it waits until `quiet_until`.
     """
 
     contract_id: str
@@ -75,6 +78,8 @@ class ContractState:
     next_boundary: datetime | None = None
     problem: str | None = None
     finished: bool = False
+    nudged: bool = False
+    quiet_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class ContractWorkflow:
         while True:
             if self._state.pending_usage:
                 await self._take_in_usage()
-            if self._state.accrual_due:
+            if self._is_accrual_due():
                 await self._accrue()
             if self._is_over():
                 return self.status()
@@ -130,7 +135,7 @@ class ContractWorkflow:
     def nudge(self) -> None:
         """Hear that the contract's usage changed: a hint, the database knows what."""
         self._count_signal()
-        self._state.accrual_due = True
+        self._state.nudged = True
 
     @workflow.signal
     def usage(self, events: RawValue) -> None:
@@ -218,14 +223,14 @@ class ContractWorkflow:
         state.duplicate += taken.duplicate
         state.conflict += taken.conflict
         state.rejected += taken.rejected
-        state.accrual_due = state.accrual_due or state.contract_id in taken.contracts
+        state.nudged = state.nudged or state.contract_id in taken.contracts
         for contract_id in taken.contracts:
             if contract_id != state.contract_id:  # the marks are in the database: a nudge that fails is no loss
                 await hint(contract_workflow_id(contract_id), "nudge")
 
     async def _accrue(self) -> None:
         """Bring the balance up to now, then start what the accrual shows to be due."""
-        self._state.accrual_due = False
+        self._state.accrual_due = self._state.nudged = False
         self._accruals_begun += 1
         number = self._accruals_begun
         try:
@@ -238,6 +243,8 @@ class ContractWorkflow:
         state.accruals += 1
         state.problem = accrued.problem
         state.finished = accrued.finished
+        if accrued.next_after and workflow.patched(INTERVAL):
+            state.quiet_until = workflow.now() + accrued.next_after
         if accrued.problem is None:
             state.next_boundary = accrued.next_boundary
             await self._start_invoices(accrued)
@@ -296,20 +303,34 @@ class ContractWorkflow:
         return self._state.problem
 
     async def _wait(self) -> None:
-        """Sleep until something is pending, a run must end, or the next boundary or day is there."""
-        now, boundary = workflow.now(), self._state.next_boundary
+        """Sleep until something is pending, a run must end, or the next boundary, interval or day is there."""
+        now, boundary, quiet_until = workflow.now(), self._state.next_boundary, self._state.quiet_until
         wake_at = now + LONGEST_SLEEP
+        is_quiet = self._state.nudged
+        if is_quiet and quiet_until is not None and quiet_until > now:
+            wake_at = min(wake_at, quiet_until)
         if boundary is not None and boundary > now:  # one that has passed was seen by an accrual that a problem stopped
             wake_at = min(wake_at, boundary)
         try:
             await workflow.wait_condition(
-                lambda: self._has_work() or self._is_over() or self._must_continue(), timeout=wake_at - now
+                lambda: (
+                    self._has_work()
+                    or self._is_over()
+                    or self._must_continue()
+                    or (self._state.nudged and not is_quiet)  # from now on the interval counts
+                ),
+                timeout=wake_at - now,
             )
         except TimeoutError:
             self._state.accrual_due = True
 
     def _has_work(self) -> bool:
-        return bool(self._state.pending_usage) or self._state.accrual_due
+        return bool(self._state.pending_usage) or self._is_accrual_due()
+
+    def _is_accrual_due(self) -> bool:
+        state = self._state
+        is_quiet = state.quiet_until is not None and workflow.now() < state.quiet_until and not state.finished
+        return state.accrual_due or (state.nudged and not is_quiet)
 
     def _is_over(self) -> bool:
         return self._state.finished and not self._has_work() and workflow.all_handlers_finished()

@@ -50,7 +50,12 @@ def events(usage: Sequence[Use], name: str = "k") -> list[dict[str, object]]:
         event(
             f"{name}.{n}",
             timestamp=f"2026-{day // 31 + 1:02}-{day % 31 + 1:02}T{hour:02}:30:00Z",
-            properties={"region": region, "words": words, "input_tokens": 1} | ({} if model is None else {"model": model}),
+            properties={
+                "region": region,
+                "words": words,
+                "input_tokens": 1,
+                **({} if model is None else {"model": model}),
+            },
         )
         for n, (day, hour, model, region, words) in enumerate(usage)
     ]

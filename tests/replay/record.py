@@ -76,6 +76,27 @@ async def test_record_a_life_with_amendment_review_close_and_transfer(engine: sa
         await keep("contract-open", contract_workflow_id("acme-1"))
 
 
+async def test_record_nudges_that_wait_for_the_interval(engine: sa.Engine) -> None:
+    sell(engine, Sold(start=first_day(0)))
+    async with dev_server() as client, working(client, engine):
+        await starting.start_contract(client, "acme-1", signals_per_run=6)
+
+        async def contract() -> ContractStatus:
+            return await starting.contract_status(client, "acme-1")
+
+        async def nudge_twice(name: str) -> None:
+            for n in range(2):
+                sent(engine, usage(f"{name}.{n}", month(0), 100))
+                await starting.nudge(client, ["acme-1"])
+
+        await eventually(contract, lambda found: found.accruals > 0)
+        await nudge_twice("first")
+        await eventually(contract, lambda found: found.accruals > 1)
+        await nudge_twice("second")
+        await eventually(contract, lambda found: found.accruals > 2)
+        await keeper(client)("contract-nudged", contract_workflow_id("acme-1"))
+
+
 async def test_record_a_card_that_pays(engine: sa.Engine) -> None:
     with running_simulator() as simulator:
         await record_card(engine, simulator, "pm_card_visa", "paid", "card-pays", whole=True)

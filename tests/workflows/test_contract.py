@@ -1,5 +1,7 @@
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from time import perf_counter
 
 import pytest
 import sqlalchemy as sa
@@ -165,6 +167,29 @@ async def test_usage_that_no_nudge_told_is_found_by_the_sweep(temporal: Client, 
         assert heard == 1
         await eventually(lambda: status(temporal), lambda found: found.accruals == 2)
         assert accrued(engine) == Decimal("1.00")  # 100 tokens at 0.01
+
+
+async def test_nudges_within_the_interval_make_one_accrual_and_an_amendment_does_not_wait(
+    temporal: Client, engine: sa.Engine
+) -> None:
+    sold = Sold(start=first_day(0))
+    sell(engine, sold)
+    async with working(temporal, engine):
+        await starting.start_contract(temporal, "acme-1")
+        await eventually(lambda: status(temporal), lambda found: found.accruals == 1)
+        for n in range(5):  # all within a second of that accrual
+            sent(engine, usage(str(n), month(0), 100))
+            await starting.nudge(temporal, ["acme-1"])
+        await eventually(lambda: status(temporal), lambda found: found.accruals == 2)
+        assert (await status(temporal)).signals == 5
+        assert accrued(engine) == Decimal("5.00")  # 500 tokens at 0.01
+        begin = perf_counter()
+        dearer = replace(sold, unit_price="0.02").text()
+        await starting.amend(
+            temporal, "acme-1", definition=dearer, effective_from=month(0), reason="new price", by="ann"
+        )
+        assert accrued(engine) == Decimal("10.00")  # 500 tokens at 0.02
+        assert perf_counter() - begin < 1, "the interval is at least a second"
 
 
 async def test_late_usage_of_an_ended_contract_is_billed_by_the_sweep(temporal: Client, engine: sa.Engine) -> None:

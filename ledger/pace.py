@@ -1,0 +1,34 @@
+"""Pace: how soon a balance is to follow its usage again."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+SOONEST = timedelta(seconds=1)
+LATEST = timedelta(seconds=60)
+TIMES_OF_WORK = 10
+"""So much longer than an accrual takes is the time to the next one: a contract keeps a worker busy a tenth of it."""
+
+
+def next_after(connection: sa.Connection, contract_id: str, *, took: timedelta) -> timedelta:
+    """Return how long the next accrual may wait: in proportion to what the last one took, within a second and a minute.
+
+    While a lot in force has something left, but at most a tenth, it is a second: what it pays is about to change.
+    """
+    if connection.execute(_IS_NEARLY_USED, {"contract_id": contract_id}).scalar_one():
+        return SOONEST
+    return min(max(TIMES_OF_WORK * took, SOONEST), LATEST)
+
+
+_IS_NEARLY_USED = sa.text("""
+select exists (
+    select from lot l
+    join contract c on c.contract_id = l.contract_id
+    cross join lateral (
+        select l.amount - coalesce(sum(a.amount), 0) as amount from accrued a
+        where a.contract_id = l.contract_id and a.lot_id = l.lot_id
+    ) rest
+    where l.contract_id = :contract_id and rest.amount > 0 and rest.amount <= l.amount / 10
+        and l.start_at <= c.accrued_at and (l.end_at is null or c.accrued_at < l.end_at)
+)
+""")
