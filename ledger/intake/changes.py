@@ -6,7 +6,7 @@ the row that counts. Locks: the one of corrections, then as intake takes them: c
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -27,6 +27,9 @@ CORRECTION_LOCK = 0x6D626B63
 """The advisory lock that corrections take alone and the attribution of aliases shares."""
 
 LONGEST_REASON = 1000
+
+Progress = Callable[[str], None]
+"""Is told what is being done, for work that may take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +84,33 @@ def carry_out(
     may_add: bool = False,
     measured: bool = True,
     moving: bool = False,
-    customers: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Correction:
     """Bring the events of `usage_wanted` to the content wanted, and count again what that touches.
 
     Unknown keys are refused, or with `may_add` come in. With `measured`, content that a metric cannot measure is
-    refused. With `moving`, events keep their content and go to whoever has their alias; `customers` are locked besides
-    those of the events. Raises `NotFoundError`, `InvalidError`, `StateError`; the caller then rolls back.
+    refused. With `moving`, events keep their content and go to whoever has their alias. Raises `NotFoundError`,
+    `InvalidError`, `StateError`; the caller then rolls back.
     """
+    tell = progress or _tell_nobody
+    tell("comparing with what counts")
     wanted = _resolve(connection, moving=moving)
     _refuse_unreachable(connection, may_add=may_add)
     if not moving:
         connection.execute(_DROP_UNCHANGED)
-    _lock_customers(connection, customers)
+    lock_customers(connection, connection.execute(_CUSTOMERS).scalars())
     share_metrics(connection)
     if measured:
+        tell("trying the metrics")
         _refuse_unmeasurable(connection)
     counts = connection.execute(_COUNTS).one()
     changed = counts.added + counts.amended + counts.withdrawn
     if not changed:
         return Correction(None, 0, 0, 0, wanted, ())
+    tell(f"writing {changed} changes")
     batch_id = draw_batch(connection, act, added=counts.added, amended=counts.amended, withdrawn=counts.withdrawn)
     _write(connection, batch_id, act.at, added=counts.added)
+    tell("counting again")
     contracts = _count_again(connection, batch_id, act.at)
     return Correction(batch_id, counts.added, counts.amended, counts.withdrawn, wanted - changed, contracts)
 
@@ -129,6 +137,10 @@ def draw_batch(connection: sa.Connection, act: Act, *, added: int, amended: int,
 def lock_customers(connection: sa.Connection, customer_ids: Iterable[str]) -> None:
     """Lock customers against intake, in the order of their ids."""
     connection.execute(_LOCK_CUSTOMERS, {"ids": sorted({*customer_ids})})
+
+
+def _tell_nobody(_: str) -> None:
+    """Tell nobody."""
 
 
 # --- what differs -------------------------------------------------------------------------------------------------
@@ -160,10 +172,6 @@ def _refuse_unreachable(connection: sa.Connection, *, may_add: bool) -> None:
         f"or would come to stand there (before {limit.isoformat()}); "
         "archived months stay as they are: settle it by a correction of the invoice instead"
     )
-
-
-def _lock_customers(connection: sa.Connection, more: Sequence[str]) -> None:
-    lock_customers(connection, [*more, *connection.execute(_CUSTOMERS).scalars()])
 
 
 def _refuse_unmeasurable(connection: sa.Connection) -> None:
