@@ -8,7 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from admin import screen
-from admin.commands import init, quote, schema, stack, verify
+from admin.commands import explain, init, quote, schema, stack, verify
 from admin.errors import DoorError
 from admin.leaving import leave
 from ledger.errors import MeterbookError
@@ -69,6 +69,7 @@ for _noun, (_help, _example) in NOUNS.items():
         typer.Typer(cls=Noun), name=_noun, help=_help, no_args_is_help=True, epilog=f"Example: {_example}"
     )
 application.command(epilog=init.EXAMPLE)(init.init)
+application.command(epilog=explain.EXAMPLE)(explain.explain)
 application.command(epilog=quote.EXAMPLE)(quote.quote)
 application.command(epilog=schema.EXAMPLE)(schema.schema)
 application.command(epilog=verify.EXAMPLE)(verify.verify)

@@ -7,11 +7,14 @@ from fastapi import APIRouter, Depends, Query, Response
 from admin.http.answers import Problem, json_answer
 from admin.http.parts import PartsOf, bearer_of_key
 from ledger.errors import NotFoundError
+from ledger.explained_events import MOST, EventsPage, events_page
+from ledger.explaining import InvoiceExplanation, LineExplanation, TransferExplanation, explain
 from ledger.tracing import EventTrace, trace_event
 
 router = APIRouter(tags=["trace"])
 
 Text = Annotated[str, Query(min_length=1, max_length=256)]
+After = Annotated[str | None, Query(max_length=128, description="`following` of the page before.")]
 
 
 @router.get(
@@ -31,3 +34,38 @@ def get_event_trace(source: Text, key: Text, parts: PartsOf) -> Response:
     if found.ending == "never_came":
         raise NotFoundError(f"source {source!r}, key {key!r}: {found.why}")
     return json_answer(found)
+
+
+@router.get(
+    "/v1/explanations/{subject:path}/events",
+    summary="List the events behind an amount",
+    dependencies=[Depends(bearer_of_key)],
+    responses={
+        200: {"model": EventsPage},
+        400: {"model": Problem, "description": "`after` is not what a page named."},
+        401: {"model": Problem, "description": "No API key that works."},
+        404: {"model": Problem, "description": "There is no such invoice, line or transfer."},
+    },
+)
+def get_explained_events(
+    subject: str, parts: PartsOf, after: After = None, limit: Annotated[int, Query(ge=1, le=MOST)] = 100
+) -> Response:
+    """Return a page of the events of a line or transfer, and by `following` what the next page begins behind."""
+    with parts.engine.begin() as connection:
+        return json_answer(events_page(connection, subject, after=after, limit=limit))
+
+
+@router.get(
+    "/v1/explanations/{subject:path}",
+    summary="Explain an amount",
+    dependencies=[Depends(bearer_of_key)],
+    responses={
+        200: {"model": InvoiceExplanation | LineExplanation | TransferExplanation},
+        401: {"model": Problem, "description": "No API key that works."},
+        404: {"model": Problem, "description": "There is no such invoice, line or transfer."},
+    },
+)
+def get_explanation(subject: str, parts: PartsOf) -> Response:
+    """Explain an invoice, a line (`INVOICE/POSITION`) or a transfer down to its days, each level compared."""
+    with parts.engine.begin() as connection:
+        return json_answer(explain(connection, subject))

@@ -82,3 +82,34 @@ def test_programs_ask_over_http_with_a_key(http: httpx.Client, engine: sa.Engine
     assert (found.status_code, found.json()["ending"]) == (200, "accrued")
     assert http.get("/v1/trace/events", params={**place, "key": "z"}, headers=headers).status_code == 404
     assert http.get("/v1/trace/events", params={"source": "gateway"}, headers=headers).status_code == 422
+
+
+def test_an_amount_is_explained_down_to_its_events(used: Meterbook, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        transfer_id = connection.execute(sa.text("select transfer_id from transfer")).scalar_one()
+    answer = used("explain", str(transfer_id))
+    assert answer.code == 0, answer.err
+    for told in (
+        "product tokens on 2026-10-05",
+        "metric tokens (sum) counted 100 of 1 events; the values add up",
+        "equal: the transfers of this place come to what stands in the books (1)",
+        "equal: the events of the day come to what stands in the books, with all lots (1)",
+        "this page: 1 events, values 100",
+    ):
+        assert told in answer.out, answer.out
+    assert "DIFFERENT" not in answer.out
+    found = used("explain", str(transfer_id), "--json").content
+    assert ([one["key"] for one in found["events"]["events"]], found["differences"]) == (["a"], [])
+
+
+@pytest.mark.usefixtures("used")
+def test_programs_ask_for_explanations_over_http(http: httpx.Client, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        headers = {"authorization": f"Bearer {create_api_key(connection, 'test')[1]}"}
+        transfer_id = connection.execute(sa.text("select transfer_id from transfer")).scalar_one()
+    path = f"/v1/explanations/{transfer_id}"
+    assert http.get(path, headers=headers).json()["product_id"] == "tokens"
+    page = http.get(f"{path}/events", headers=headers).json()
+    assert ([one["key"] for one in page["events"]], page["value"], page["following"]) == (["a"], "100", None)
+    assert http.get("/v1/explanations/acme-payg.2026-10-01/1", headers=headers).status_code == 404
+    assert http.get(f"{path}/events", params={"after": "x"}, headers=headers).status_code == 400
