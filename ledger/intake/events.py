@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, DecimalException
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -35,7 +35,7 @@ FIELDS = frozenset((*TEXT_FIELDS, "timestamp", "properties"))
 PropertyValue = str | bool | Decimal
 
 
-class UsageEvent(msgspec.Struct, frozen=True):
+class UsageEvent(msgspec.Struct, frozen=True, gc=False):
     """A readable event. `customer` is the name it was sent under; `timestamp` is in UTC.
 
     Numbers are exact and without trailing zeros, so that 1.0 and 1 are one value. Source and key say which event it is;
@@ -128,23 +128,38 @@ def payload_hash(event: UsageEvent) -> UUID:
     return _digest((event.customer, event.type, event.timestamp, event.properties))
 
 
-class Digested(NamedTuple):
-    """Which event it is and what it says, as `key_hash` and `payload_hash` do, in hexadecimal; and its properties."""
+class Keyed(msgspec.Struct, frozen=True, gc=False):
+    """An event at its position, with the digests of `key_hash` and `payload_hash` in hexadecimal.
 
+    `moment` is its time and `properties` are its properties, as canonical JSON has them.
+    """
+
+    index: int
+    event: UsageEvent
     key: str
     payload: str
+    moment: str
     properties: str
 
 
-def digested(event: UsageEvent) -> Digested:
-    """Return an event's digests and its properties as canonical JSON, encoding it once."""
+def keyed(index: int, event: UsageEvent) -> Keyed:
+    """Return an event with its digests, encoding it once."""
     key = hashlib.sha256(_ENCODER.encode((event.source, event.key))).digest()[:16]
     said = _ENCODER.encode((event.customer, event.type, event.timestamp, event.properties))
-    properties = said[said.index(_AFTER_TIMESTAMP) + len(_AFTER_TIMESTAMP) - 1 : -1]
-    return Digested(key.hex(), hashlib.sha256(said).digest()[:16].hex(), properties.decode())
+    text = said.decode()
+    end = text.index(_AFTER_TIMESTAMP) + 1
+    moment = text[text.rindex('"', 0, end) + 1 : end]
+    return Keyed(index, event, key.hex(), hashlib.sha256(said).digest()[:16].hex(), moment, text[end + 2 : -1])
 
 
-_AFTER_TIMESTAMP = b'Z",{'
+def copied(text: str) -> str:
+    """Write a text as COPY reads it."""
+    if "\\" not in text and text.isprintable():
+        return text
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+_AFTER_TIMESTAMP = 'Z",{'
 """Stands first between the timestamp and the properties: within a text a quotation mark is escaped."""
 
 

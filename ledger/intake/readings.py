@@ -327,6 +327,6 @@ order by at, key
 
 _EVENTS = sa.text("""
 select ts, key_hash, type, properties::text as properties from usage_event
-where customer_id = :customer_id and type = any(:types) and ts >= :first and ts < :last
+where customer_id = :customer_id and type = any(:types) and ts >= :first and ts < :last and ended_batch_id is null
 order by ts, key_hash
 """)

@@ -1,6 +1,6 @@
 """How events become quantities: the same statements for a batch as it comes in and for events that came before."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ import psycopg
 import sqlalchemy as sa
 
 from ledger.intake.events import properties_of
+from ledger.intake.marking import MARK, MOST_PAIRS
 from ledger.intake.rules import Rule, UnmeasurableError, measure, read_rules, rules_json
 from pricing.calendar import Period
 
@@ -35,16 +36,54 @@ class Totals:
 BOOKS = Totals()
 TRIAL = Totals("trial_rollup", "trial_member")
 
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Which recorded events are counted; `as_of_batch` None: those that count now."""
+
+    customer_id: str | None
+    span: Period | None
+    as_of_batch: int | None
+
+    @property
+    def condition(self) -> str:
+        """The condition on the rows e of `usage_event`."""
+        conditions = [_COUNTS_NOW if self.as_of_batch is None else _COUNTED_AS_OF]
+        if self.customer_id is not None:
+            conditions.append("e.customer_id = :customer_id")
+        if self.span is not None:
+            conditions.append("e.ts >= :since and e.ts < :until")
+        return " and ".join(conditions)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The parameters of the condition."""
+        facts: dict[str, object] = {"customer_id": self.customer_id, "as_of_batch": self.as_of_batch}
+        facts |= {} if self.span is None else {"since": self.span.start, "until": self.span.end}
+        return {name: fact for name, fact in facts.items() if fact is not None}
+
+
 Computed = tuple[UUID, str, Decimal | None]
 """An event by its key hash, a metric whose condition it meets, and the value of the metric's expression, if any."""
 
 
-def add_batch(connection: sa.Connection, rules: Sequence[Rule], computed: Iterable[Computed]) -> None:
-    """Count the events of `usage_incoming` by the rules of their types; `computed` covers those that need Python."""
+def add_batch(
+    connection: sa.Connection,
+    rules: Sequence[Rule],
+    computed: Iterable[Computed],
+    *,
+    batch_id: int,
+    received_at: datetime,
+) -> tuple[str, ...]:
+    """Count the events of `usage_incoming` by the rules of their types, mark contracts, and return those.
+
+    `computed` covers the rules that need Python.
+    """
     if any(rule.is_computed for rule in rules):
         connection.execute(_COMPUTED)
         _copy(connection, computed)
-    _add(connection, "usage_incoming", rules, totals=BOOKS, customer_id=None, span=None)
+    facts = {"batch_id": batch_id, "received_at": received_at, "most_pairs": MOST_PAIRS}
+    return _add(connection, "usage_incoming", rules, totals=BOOKS, past=None, marks=facts)
 
 
 def add_past(
@@ -54,17 +93,20 @@ def add_past(
     customer_id: str | None = None,
     span: Period | None = None,
     totals: Totals = BOOKS,
+    as_of_batch: int | None = None,
 ) -> None:
     """Count the recorded events that count now, or only a customer's, or only those of a span of time.
 
-    Those that a rule cannot measure do not count for it. The totals of these rules (customer, span) are empty before.
+    With `as_of_batch` those are counted that counted as of this batch. Those that a rule cannot measure do not count
+    for it. The totals of these rules (customer, span) are empty before.
     """
+    past = _Past(customer_id, span, as_of_batch)
     if any(rule.is_computed for rule in rules):
         connection.execute(_COMPUTED)
         connection.execute(sa.text("delete from usage_computed"))
-        for found in _computed_past(connection, [rule for rule in rules if rule.is_computed], customer_id, span):
+        for found in _computed_past(connection, [rule for rule in rules if rule.is_computed], past):
             _copy(connection, found)
-    _add(connection, "usage_event", rules, totals=totals, customer_id=customer_id, span=span)
+    _add(connection, "usage_event", rules, totals=totals, past=past)
 
 
 def recount(connection: sa.Connection, customer_id: str, buckets: Sequence[datetime]) -> None:
@@ -114,10 +156,14 @@ def _add(
     rules: Sequence[Rule],
     *,
     totals: Totals,
-    customer_id: str | None,
-    span: Period | None,
-) -> None:
-    """Write rows in key order, so that batches wait for each other in line; a bucket is counted by one statement."""
+    past: _Past | None,
+    marks: Mapping[str, object] | None = None,
+) -> tuple[str, ...]:
+    """Count by the rules; with the facts of `marks` mark the contracts that read what changed, and return those.
+
+    Rows are written in key order, so that batches wait for each other in line; a bucket is counted by one statement.
+    """
+    contracts: set[str] = set()
     for statement, wanted in (
         (_PLAIN, [rule for rule in rules if not rule.is_extended]),
         (_EXTENDED, [rule for rule in rules if rule.is_extended]),
@@ -128,13 +174,19 @@ def _add(
         is_computed = any(rule.is_computed for rule in wanted)
         events = _EVENTS.format(
             source=source,
-            only="true" if source == "usage_incoming" else _only(customer_id, span),
+            only="true" if past is None else past.condition,
             computed_join=_COMPUTED_JOIN if is_computed else "",
             computed_value="x.value," if is_computed else "",
             computed_only="and (not m.is_computed or x.key_hash is not null)" if is_computed else "",
         )
         text = statement.format(rollup=totals.rollup, member=totals.member, rules=_RULES, events=events, bucket=_BUCKET)
-        connection.execute(sa.text(text), {**_facts(customer_id, span), "rules": rules_json(wanted)})
+        facts = {**({} if past is None else past.facts), "rules": rules_json(wanted)}
+        if marks is None or statement is _MEMBERS:  # whose rows of the rollup are marked
+            connection.execute(sa.text(text), facts)
+        else:
+            marked = connection.execute(sa.text(_AND_MARK.format(count=text, mark=MARK)), {**facts, **marks})
+            contracts.update(marked.scalars())
+    return tuple(sorted(contracts))
 
 
 def _stretches(buckets: Sequence[datetime], width: timedelta) -> list[Period]:
@@ -148,27 +200,11 @@ def _stretches(buckets: Sequence[datetime], width: timedelta) -> list[Period]:
     return spans
 
 
-def _only(customer_id: str | None, span: Period | None) -> str:
-    conditions = ["e.ended_batch_id is null"]
-    if customer_id is not None:
-        conditions.append("e.customer_id = :customer_id")
-    if span is not None:
-        conditions.append("e.ts >= :since and e.ts < :until")
-    return " and ".join(conditions)
-
-
-def _facts(customer_id: str | None, span: Period | None) -> dict[str, object]:
-    facts: dict[str, object] = {} if customer_id is None else {"customer_id": customer_id}
-    return facts if span is None else {**facts, "since": span.start, "until": span.end}
-
-
-def _computed_past(
-    connection: sa.Connection, rules: Sequence[Rule], customer_id: str | None, span: Period | None
-) -> Iterable[list[Computed]]:
-    query = sa.text(_PAST.format(only=_only(customer_id, span)))
+def _computed_past(connection: sa.Connection, rules: Sequence[Rule], past: _Past) -> Iterable[list[Computed]]:
+    query = sa.text(_PAST.format(only=past.condition))
     types = sorted({rule.version.event_type for rule in rules})
     streamed = query.execution_options(yield_per=EVENTS_AT_ONCE)
-    for rows in connection.execute(streamed, {**_facts(customer_id, span), "types": types}).partitions():
+    for rows in connection.execute(streamed, {**past.facts, "types": types}).partitions():
         yield [one for row in rows for one in computed_of(rules, row)]
 
 
@@ -193,6 +229,11 @@ def _copy(connection: sa.Connection, rows: Iterable[Computed]) -> None:
         for row in rows:
             copy.write_row(row)
 
+
+_COUNTS_NOW = "e.ended_batch_id is null"
+
+_COUNTED_AS_OF = """coalesce(e.attributed_batch_id, e.batch_id) <= :as_of_batch
+        and (e.ended_batch_id is null or e.ended_batch_id > :as_of_batch)"""
 
 _COMPUTED = sa.text("""
 create temporary table if not exists usage_computed (key_hash uuid not null, metric_id text not null, value numeric)
@@ -311,6 +352,14 @@ on conflict (customer_id, metric_id, group_hash, bucket_start) do update set
     latest_key = case when (excluded.latest_at, excluded.latest_key) > (r.latest_at, r.latest_key)
         then excluded.latest_key else r.latest_key end,
     latest_at = greatest(r.latest_at, excluded.latest_at)
+"""
+
+_AND_MARK = """
+with touched as (
+{count}
+returning customer_id, metric_id, group_hash, bucket_start
+)
+{mark}
 """
 
 # Members weighted by time have a row for each moment, so that operations may come in any order.

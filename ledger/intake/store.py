@@ -5,39 +5,45 @@ Locks are taken in one order everywhere: aliases nobody has, customers, metrics,
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain
+from itertools import islice
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 import psycopg
 import sqlalchemy as sa
 
 from ledger.checks import check_aware
 from ledger.intake.events import (
     FieldError,
+    Keyed,
     ParsedBatch,
     Rejection,
     UsageEvent,
+    copied,
     event_json,
-    key_hash,
-    payload_hash,
-    properties_json,
+    keyed,
     rejection,
 )
+from ledger.intake.plainly import Customers, add_plainly, count, counts_plainly, tally
 from ledger.intake.rollup import ALIAS_LOCK_SPACE, ALIAS_LOCKS, Computed, add_batch, share_metrics
 from ledger.intake.rules import Rule, UnmeasurableError, is_plainly_measurable, measure, read_rules
 
 Outcome = Literal["accepted", "duplicate", "conflict", "rejected"]
+NULL = "\\N"
+"""How COPY reads that there is nothing."""
+ROWS_AT_ONCE = 1000
+"""How many rows are written before they are sent, so that the server reads the first while the next are written."""
+
 _Value = tuple[str, Decimal | None]
 """A metric, and the value of its expression for an event."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventResult:
+class EventResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one event; `field`, `value` and `reason` say why it was not accepted and what to do."""
 
     index: int
@@ -62,14 +68,6 @@ class BatchResult:
     contracts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Keyed:
-    index: int
-    event: UsageEvent
-    key_hash: UUID
-    payload_hash: UUID
-
-
 def take_in(
     connection: sa.Connection,
     batch: ParsedBatch,
@@ -89,21 +87,27 @@ def take_in(
     events, refused, computed = _measure(rules, batch.events)
     rejections = (*batch.rejections, *refused)
     batch_id: int = connection.execute(_NEXT_BATCH).scalar_one()
-    keyed = [_Keyed(index, event, key_hash(event.source, event.key), payload_hash(event)) for index, event in events]
-    outcomes = _insert_events(connection, keyed, customers, batch_id=batch_id, received_at=received_at)
-    contracts: tuple[str, ...] = ()
-    fresh = [one for one, outcome in zip(keyed, outcomes, strict=True) if outcome == "accepted"]
+    all_keyed = [keyed(index, event) for index, event in events]
+    outcomes = _insert_events(connection, all_keyed, customers, batch_id=batch_id, received_at=received_at)
+    fresh = [one for one, outcome in zip(all_keyed, outcomes, strict=True) if outcome == "accepted"]
+    contracts: set[str] = set()
     if fresh:
-        add_batch(connection, [*chain(*rules.values())], _of_fresh(fresh, computed))
-        contracts = _count(connection)
-    conflicts = [one for one, outcome in zip(keyed, outcomes, strict=True) if outcome == "conflict"]
+        plain, others = _parted(rules)
+        counted = count(plain, fresh, customers)
+        found = add_plainly(connection, counted, batch_id=batch_id, received_at=received_at)
+        of_fresh = _of_fresh(fresh, computed)
+        more = add_batch(connection, others, of_fresh, batch_id=batch_id, received_at=received_at)
+        contracts.update(found, more)
+        tally(connection, counted)
+    conflicts = [one for one, outcome in zip(all_keyed, outcomes, strict=True) if outcome == "conflict"]
     _keep_conflicts(connection, conflicts, batch_id=batch_id, received_at=received_at)
     _keep_rejections(connection, rejections, batch_id=batch_id, received_at=received_at)
-    results = [_result(one, outcome) for one, outcome in zip(keyed, outcomes, strict=True)]
+    results = [_result(one, outcome) for one, outcome in zip(all_keyed, outcomes, strict=True)]
     results += [EventResult(r.index, "rejected", r.source, r.key, r.field, r.value, r.reason) for r in rejections]
     counts = _count_outcomes(connection, results, batch_id=batch_id, door=door, received_at=received_at)
-    results.sort(key=lambda result: result.index)
-    return BatchResult(batch_id, tuple(results), **counts, contracts=contracts)
+    if rejections:
+        results.sort(key=lambda result: result.index)
+    return BatchResult(batch_id, tuple(results), **counts, contracts=tuple(sorted(contracts)))
 
 
 def alias_locks(aliases: Iterable[str]) -> list[int]:
@@ -111,15 +115,15 @@ def alias_locks(aliases: Iterable[str]) -> list[int]:
     return sorted({hashlib.sha256(alias.encode()).digest()[0] % ALIAS_LOCKS for alias in aliases})
 
 
-def _lock_customers(connection: sa.Connection, aliases: Sequence[str]) -> Mapping[str, str]:
+def _lock_customers(connection: sa.Connection, aliases: Sequence[str]) -> Customers:
     """Lock the customers of a batch by alias, and against `attribute_aliases` the aliases that nobody has."""
-    customers = _customers(connection, aliases)
-    strangers = [alias for alias in aliases if alias not in customers]
+    by_alias = _customers(connection, aliases)
+    strangers = [alias for alias in aliases if alias not in by_alias]
     if strangers:
         connection.execute(_LOCK_STRANGERS, {"space": ALIAS_LOCK_SPACE, "locks": alias_locks(strangers)})
-        customers |= _customers(connection, strangers)
-    connection.execute(_LOCK_CUSTOMERS, {"ids": sorted({*customers.values()})})
-    return customers
+        by_alias |= _customers(connection, strangers)
+    minutes = connection.execute(_LOCK_CUSTOMERS, {"ids": sorted({*by_alias.values()})})
+    return Customers(by_alias, dict(minutes.all()))
 
 
 def _customers(connection: sa.Connection, aliases: Sequence[str]) -> dict[str, str]:
@@ -138,16 +142,23 @@ def _rules_by_type(connection: sa.Connection, events: Sequence[tuple[int, UsageE
 
 def _measure(
     rules: Mapping[str, Sequence[Rule]], events: Sequence[tuple[int, UsageEvent]]
-) -> tuple[list[tuple[int, UsageEvent]], list[Rejection], Mapping[int, Sequence[_Value]]]:
+) -> tuple[Sequence[tuple[int, UsageEvent]], list[Rejection], Mapping[int, Sequence[_Value]]]:
     """Refuse events without what a metric of their type needs; return the others, and what expressions make of them.
 
     Only rules that can refuse an event look at it, so that counting costs nothing here.
     """
     strict = {name: [rule for rule in own if rule.can_refuse] for name, own in rules.items()}
+    if not any(strict.values()):
+        return events, [], {}
     good: list[tuple[int, UsageEvent]] = []
     refused: list[Rejection] = []
     computed: dict[int, list[_Value]] = {}
-    for index, event in events:
+    needs = {name: _needs(own) for name, own in strict.items()}
+    for position in events:
+        index, event = position
+        if _has_all(event, needs.get(event.type, ())):
+            good.append(position)
+            continue
         try:
             for rule in strict.get(event.type, ()):
                 if rule.covers(event.timestamp) and not is_plainly_measurable(rule, event.properties):
@@ -159,101 +170,127 @@ def _measure(
             fault = FieldError(error.field, error.value, error.reason)
             refused.append(rejection(index, event, fault))
         else:
-            good.append((index, event))
+            good.append(position)
     return good, refused, computed
 
 
-def _of_fresh(fresh: Iterable[_Keyed], computed: Mapping[int, Sequence[_Value]]) -> Iterator[Computed]:
+def _needs(rules: Sequence[Rule]) -> tuple[str, ...] | None:
+    """Return the numbers that suffice for all rules of a type; None where one wants to know more."""
+    if any(rule.is_computed or rule.member is not None for rule in rules):
+        return None
+    named = (name for rule in rules for name in (rule.number, rule.version.amount_property))
+    return tuple(sorted({name for name in named if name is not None}))
+
+
+def _has_all(event: UsageEvent, numbers: Sequence[str] | None) -> bool:
+    """Say whether an event has these numbers; with None it must be looked at."""
+    if numbers is None:
+        return False
+    properties = event.properties
+    for name in numbers:  # noqa: SIM110 - a generator would take twice as long, for every event
+        if properties.get(name).__class__ is not Decimal:
+            return False
+    return True
+
+
+def _parted(rules: Mapping[str, Sequence[Rule]]) -> tuple[dict[str, list[Rule]], list[Rule]]:
+    """Part the rules into those that are counted while the events are in hand, by type, and the others."""
+    plain = {name: [rule for rule in own if counts_plainly(rule)] for name, own in rules.items()}
+    return plain, [rule for own in rules.values() for rule in own if not counts_plainly(rule)]
+
+
+def _of_fresh(fresh: Iterable[Keyed], computed: Mapping[int, Sequence[_Value]]) -> Iterator[Computed]:
     for one in fresh:
         for metric_id, value in computed.get(one.index, ()):
-            yield one.key_hash, metric_id, value
+            yield UUID(one.key), metric_id, value
 
 
 def _insert_events(
-    connection: sa.Connection,
-    keyed: Sequence[_Keyed],
-    customers: Mapping[str, str],
-    *,
-    batch_id: int,
-    received_at: datetime,
+    connection: sa.Connection, events: Sequence[Keyed], customers: Customers, *, batch_id: int, received_at: datetime
 ) -> list[Outcome]:
     """Insert the events whose keys are new and leave exactly those in the temporary table; return every outcome."""
-    if not keyed:
+    if not events:
         return []
-    first: dict[UUID, _Keyed] = {}
-    for one in keyed:
-        first.setdefault(one.key_hash, one)
-    for month in sorted({one.event.timestamp.strftime("%Y-%m-01") for one in first.values()}):
-        connection.execute(_PARTITION, {"month": month})
+    first: dict[str, Keyed] = {}
+    for one in events:
+        first.setdefault(one.key, one)
+    for year, month in sorted({(one.event.timestamp.year, one.event.timestamp.month) for one in events}):
+        connection.execute(_PARTITION, {"month": f"{year:04d}-{month:02d}-01"})
     connection.execute(_INCOMING)
     _copy(connection, first.values(), customers, batch_id=batch_id, received_at=received_at)
-    known = connection.execute(_INSERT_KEYS).scalars().all()
-    stored = {one.key_hash: one.payload_hash for one in first.values()}
-    if known:
-        stored |= dict(connection.execute(_DROP_KNOWN, {"known": list(known)}).all())
-    connection.execute(_INSERT_EVENTS)
-    fresh = first.keys() - {*known}
-    return [
-        "accepted"
-        if one.key_hash in fresh and one is first[one.key_hash]
-        else "duplicate"
-        if one.payload_hash == stored[one.key_hash]
-        else "conflict"
-        for one in keyed
-    ]
+    known: dict[str, str] = {}
+    if connection.execute(_INSERT_KEYS).rowcount < len(first):
+        known = dict(connection.execute(_DROP_KNOWN, {"batch_id": batch_id}).all())
+    if len(known) < len(first):
+        connection.execute(_INSERT_EVENTS)
+    corrected = _corrected(connection, [one for one in events if one.payload != known.get(one.key, one.payload)])
+    return [_outcome(one, first[one.key], known.get(one.key), corrected) for one in events]
+
+
+def _corrected(connection: sa.Connection, differing: Sequence[Keyed]) -> set[tuple[str, str]]:
+    """Return the keys with the contents that they have had by corrections: those are as well known as the first."""
+    if not differing:
+        return set()
+    rows = connection.execute(_CORRECTED, {"keys": [one.key for one in differing]})
+    return {(row.key_hash, row.payload_hash) for row in rows}
+
+
+def _outcome(one: Keyed, first: Keyed, known: str | None, corrected: Container[tuple[str, str]]) -> Outcome:
+    """Say what becomes of an event beside the first of its key in the batch, and what is `known` of the key before."""
+    if known is None and one is first:
+        return "accepted"
+    same = one.payload == (first.payload if known is None else known) or (one.key, one.payload) in corrected
+    return "duplicate" if same else "conflict"
 
 
 def _copy(
-    connection: sa.Connection,
-    rows: Iterable[_Keyed],
-    customers: Mapping[str, str],
-    *,
-    batch_id: int,
-    received_at: datetime,
+    connection: sa.Connection, rows: Iterable[Keyed], customers: Customers, *, batch_id: int, received_at: datetime
 ) -> None:
+    """Copy events into the temporary table, while the next ones are written."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
         raise TypeError(f"intake needs a psycopg connection, not {type(driver).__name__}")
+    common = f"{received_at.isoformat()}\t{batch_id}\n"
+    owners = {alias: copied(customer_id) for alias, customer_id in customers.by_alias.items()}
+    names: dict[str, str] = {}  # sources, aliases and types come again and again
+    remaining = iter(rows)
     with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for one in rows:
-            event = one.event
-            copy.write_row(
-                (
-                    event.timestamp,
-                    one.key_hash,
-                    one.payload_hash,
-                    event.source,
-                    event.key,
-                    event.customer,
-                    customers.get(event.customer),
-                    event.type,
-                    properties_json(event),
-                    received_at,
-                    batch_id,
-                )
-            )
+        while portion := [*islice(remaining, ROWS_AT_ONCE)]:
+            copy.write("".join([_line(one, owners, names, common) for one in portion]))
 
 
-def _count(connection: sa.Connection) -> tuple[str, ...]:
-    """Add the new events to the tally, mark the contracts that cover them, and return those."""
-    connection.execute(_TALLY)
-    return tuple(connection.execute(_MARK).scalars())
+def _line(one: Keyed, owners: Mapping[str, str], names: dict[str, str], common: str) -> str:
+    event, properties = one.event, one.properties
+    source, alias, kind = (
+        names.get(name) or _named(name, names) for name in (event.source, event.customer, event.type)
+    )
+    if "\\" in properties:
+        properties = copied(properties)
+    return (
+        f"{one.moment}\t{one.key}\t{one.payload}\t{source}\t{copied(event.key)}\t{alias}"
+        f"\t{owners.get(event.customer, NULL)}\t{kind}\t{properties}\t{common}"
+    )
+
+
+def _named(name: str, names: dict[str, str]) -> str:
+    names[name] = copied(name)
+    return names[name]
 
 
 def _keep_conflicts(
-    connection: sa.Connection, conflicts: Sequence[_Keyed], *, batch_id: int, received_at: datetime
+    connection: sa.Connection, conflicts: Sequence[Keyed], *, batch_id: int, received_at: datetime
 ) -> None:
     rows = [
         {
-            "key_hash": one.key_hash,
-            "payload_hash": one.payload_hash,
+            "key_hash": one.key,
+            "payload_hash": one.payload,
             "source": one.event.source,
             "key": one.event.key,
             "event": event_json(one.event),
             "received_at": received_at,
             "batch_id": batch_id,
         }
-        for one in sorted(conflicts, key=lambda one: (one.key_hash, one.payload_hash))
+        for one in sorted(conflicts, key=lambda one: (one.key, one.payload))
     ]
     if rows:
         connection.execute(_KEEP_CONFLICT, rows)
@@ -302,11 +339,12 @@ def _by_name(counts: Mapping[Outcome, int]) -> dict[str, int]:
     return {outcome: counts[outcome] for outcome in _OUTCOMES}
 
 
-def _result(one: _Keyed, outcome: Outcome) -> EventResult:
+def _result(one: Keyed, outcome: Outcome) -> EventResult:
+    index, event = one.index, one.event
     if outcome != "conflict":
-        return EventResult(one.index, outcome, one.event.source, one.event.key)
+        return EventResult(index, outcome, event.source, event.key)
     reason = "was sent before from this source with other content, which counts; send a correction under a new key"
-    return EventResult(one.index, outcome, one.event.source, one.event.key, "key", one.event.key, reason)
+    return EventResult(index, outcome, event.source, event.key, "key", event.key, reason)
 
 
 _OUTCOMES: tuple[Outcome, ...] = ("accepted", "duplicate", "conflict", "rejected")
@@ -318,13 +356,14 @@ _LOCK_STRANGERS = sa.text(
 )
 
 _LOCK_CUSTOMERS = sa.text(
-    "select customer_id from customer where customer_id = any(:ids) order by customer_id for key share"
+    "select customer_id, bucket_minutes from customer where customer_id = any(:ids) order by customer_id for key share"
 )
 
 _NEXT_BATCH = sa.text("select nextval(pg_get_serial_sequence('usage_batch', 'batch_id'))")
 
 _PARTITION = sa.text("select usage_partition(cast(:month as date))")
 
+# A transaction may take in several batches.
 _INCOMING = sa.text("""
 create temporary table if not exists usage_incoming (
     ts timestamptz not null,
@@ -338,7 +377,8 @@ create temporary table if not exists usage_incoming (
     properties jsonb not null,
     received_at timestamptz not null,
     batch_id bigint not null
-) on commit delete rows
+) on commit delete rows;
+delete from usage_incoming
 """)
 
 _COPY = """
@@ -346,21 +386,22 @@ copy usage_incoming (ts, key_hash, payload_hash, source, key, customer_alias, cu
     received_at, batch_id) from stdin
 """
 
-# Returns the keys that were there before. Whoever inserts the same key at the same time is waited for.
+# Whoever inserts the same key at the same time is waited for; then the next statement sees that it is there.
 _INSERT_KEYS = sa.text("""
-with fresh as (
-    insert into usage_key (key_hash, payload_hash, ts)
-    select key_hash, payload_hash, ts from usage_incoming order by key_hash
-    on conflict do nothing
-    returning key_hash
-)
-select key_hash from usage_incoming where key_hash not in (select key_hash from fresh)
+insert into usage_key (key_hash, payload_hash, ts, batch_id)
+select key_hash, payload_hash, ts, batch_id from usage_incoming order by key_hash
+on conflict do nothing
 """)
 
 _DROP_KNOWN = sa.text("""
 delete from usage_incoming i using usage_key k
-where k.key_hash = i.key_hash and i.key_hash = any(cast(:known as uuid[]))
-returning k.key_hash, k.payload_hash
+where k.key_hash = i.key_hash and k.batch_id is distinct from :batch_id
+returning replace(k.key_hash::text, '-', '') as key_hash, replace(k.payload_hash::text, '-', '') as payload_hash
+""")
+
+_CORRECTED = sa.text("""
+select replace(key_hash::text, '-', '') as key_hash, replace(payload_hash::text, '-', '') as payload_hash
+from usage_correction where key_hash = any(cast(:keys as uuid[])) and payload_hash is not null
 """)
 
 _INSERT_EVENTS = sa.text("""
@@ -370,30 +411,10 @@ select ts, key_hash, source, key, customer_alias, customer_id, type, properties,
 from usage_incoming
 """)
 
-_TALLY = sa.text("""
-insert into usage_tally as t (customer_alias, type, source, bucket_start, events)
-select customer_alias, type, source, date_bin('15 minutes', ts, timestamptz '2000-01-01 00:00:00Z') as bucket_start,
-    count(*)
-from usage_incoming
-group by 1, 2, 3, 4
-order by 1, 2, 3, 4
-on conflict (customer_alias, type, source, bucket_start) do update set events = t.events + excluded.events
-""")
-
-_MARK = sa.text("""
-insert into usage_dirty (contract_id, batch_id, received_at)
-select k.contract_id, i.batch_id, i.received_at
-from contract k join usage_incoming i on i.customer_id = k.customer_id
-where i.ts >= k.start_at and (k.end_at is null or i.ts < k.end_at)
-    and i.type in (select event_type from metric)
-group by k.contract_id, i.batch_id, i.received_at
-order by k.contract_id
-returning contract_id
-""")
-
 _KEEP_CONFLICT = sa.text("""
 insert into usage_conflict (key_hash, payload_hash, source, key, event, received_at, batch_id)
-values (:key_hash, :payload_hash, :source, :key, cast(:event as jsonb), :received_at, :batch_id)
+values (cast(:key_hash as uuid), cast(:payload_hash as uuid), :source, :key, cast(:event as jsonb), :received_at,
+    :batch_id)
 on conflict (key_hash, payload_hash) do nothing
 """)
 

@@ -14,9 +14,9 @@ from ledger.intake.events import (
     MAX_BATCH_BYTES,
     ParsedBatch,
     UsageEvent,
-    digested,
     event_json,
     key_hash,
+    keyed,
     parse_json,
     parse_ndjson,
     parse_objects,
@@ -207,7 +207,7 @@ def test_an_event_survives_its_own_json(properties: dict[str, object]) -> None:
     again = parse_json(f"[{event_json(one)}]".encode(), received_at=NOON)
     assert again.events == ((0, one),)
     assert payload_hash(again.events[0][1]) == payload_hash(one)
-    both = digested(one)
+    both = keyed(0, one)
     assert (both.key, both.payload) == (key_hash(one.source, one.key).hex, payload_hash(one).hex)
     assert both.properties == properties_json(one)
 
@@ -216,7 +216,7 @@ def test_an_event_survives_its_own_json(properties: dict[str, object]) -> None:
 @given(st.text('"Z,{}[] \\', min_size=1).filter(str.strip), st.text('"Z,{}[] \\', min_size=1).filter(str.strip))
 def test_no_text_is_taken_for_the_end_of_another(customer: str, event_type: str) -> None:
     one = read(event(customer=customer, type=event_type))
-    assert digested(one).properties == properties_json(one)
+    assert keyed(0, one).properties == properties_json(one)
 
 
 def test_the_digests_of_events_never_change() -> None:

@@ -17,6 +17,7 @@ from ledger.verification.totals import check_totals
 from ledger.verification.usage import check_usage, count_usage
 from tests.metrics import metric
 
+BARE_POLICY = '{"invoicing": {"grace": "P3D", "due_days": 14}, "collection": {"method": "bank_transfer"}}'
 NOON = datetime(2026, 10, 5, 12, 0, tzinfo=UTC)
 """When everything is received, unless a test says otherwise."""
 
@@ -59,9 +60,9 @@ def cover(connection: sa.Connection, contract_id: str, start: str, end: str | No
         sa.text(
             "insert into contract (contract_id, customer_id, entity_id, currency, time_zone, start_at, end_at, policy,"
             " definition, definition_sha256) values (:id, 'acme', 'northwind', 'EUR', 'Europe/Berlin',"
-            " cast(:start as timestamptz), cast(:end as timestamptz), '{}', '{}', '')"
+            " cast(:start as timestamptz), cast(:end as timestamptz), cast(:policy as jsonb), '{}', '')"
         ),
-        {"id": contract_id, "start": start, "end": end},
+        {"id": contract_id, "start": start, "end": end, "policy": BARE_POLICY},
     )
 
 
