@@ -97,10 +97,9 @@ def compare_facts(
 
 def _differences(left: Mapping[Key, Hashable], right: Mapping[Key, Hashable], absent: Hashable) -> Differences:
     differences = Differences()
-    for key in sorted({*left, *right}):
+    for key in sorted(key for key in left.keys() | right.keys() if left.get(key, absent) != right.get(key, absent)):
         one, other = left.get(key, absent), right.get(key, absent)
-        if one != other:
-            differences.add(f"{' '.join(key)}: {_shown(one)} against {_shown(other)}")
+        differences.add(f"{' '.join(key)}: {_shown(one)} against {_shown(other)}")
     return differences
 
 

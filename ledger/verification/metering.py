@@ -9,7 +9,7 @@ from itertools import groupby
 from ledger.intake.counting import Run, runs_of
 from ledger.intake.events import PropertyValue
 from ledger.intake.rules import Measure, Rule, groups_of
-from ledger.verification.raw import RecordedPeriod, Row
+from ledger.verification.raw import Event, RecordedPeriod
 from ledger.verification.timeline import Timeline
 from pricing.aggregation import Groups, aggregate
 from pricing.calendar import Period
@@ -33,12 +33,12 @@ class Meter:
     runs: Mapping[str, tuple[Run, ...]]
     events: dict[tuple[str, str], list[tuple[Life, MeasuredEvent]]] = field(default_factory=dict)
 
-    def add(self, rule: Rule, row: Row, measured: Measure, properties: Mapping[str, PropertyValue]) -> None:
+    def add(self, rule: Rule, row: Event, measured: Measure, properties: Mapping[str, PropertyValue]) -> None:
         """Keep an event."""
-        event = MeasuredEvent(
-            row.ts, measured.value, measured.member, groups_of(rule, properties), measured.operation, str(row.key_hash)
-        )
-        self.events.setdefault((row.customer_id, rule.metric_id), []).append(((row.begin, row.ended), event))
+        groups = groups_of(rule, properties)
+        key = (row.key_hash or b"").hex()
+        event = MeasuredEvent(row.ts, measured.value, measured.member, groups, measured.operation, key)
+        self.events.setdefault((row.customer_id or "", rule.metric_id), []).append(((row.begin, row.ended), event))
 
     def metered(self, timeline: Timeline, counts: Counts) -> Metered:
         """Yield what the intervals of a contract add to each metric, of the events that count."""

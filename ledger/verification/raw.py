@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import psycopg
 import sqlalchemy as sa
 
 from ledger import schema
 from ledger.rate_cards import load_cards
 from ledger.terms_codec import policy_from_json, terms_from_json
+from ledger.verification.scope import EVERYTHING, Scope
 from pricing.calendar import Anchor, Period, periods
 from pricing.cards import RateCard
 from pricing.errors import TermsError
@@ -18,7 +20,7 @@ from pricing.prices import Cadence
 from pricing.resolution import resolved
 from pricing.terms import Lot, Terms
 
-EVENTS_AT_ONCE = 5000
+EVENTS_AT_ONCE = 10_000
 
 Row = sa.Row[Any]
 
@@ -150,44 +152,58 @@ def read_records(connection: sa.Connection) -> Records:
     )
 
 
-def stream_events(connection: sa.Connection) -> Iterator[Row]:
-    """Yield each event with its key beside it, a few thousand in memory at a time.
+class Event(NamedTuple):
+    """An event as it is stored, with what its key or correction says of it; `properties` is JSON text.
 
-    An event without a key and a key without an event come too, the other half being null. A key has an event for each
-    content that it has had: `begin` is the batch from which on one counts, `ended` from which on it does not (null: it
-    counts); what is known of a corrected one stands on its correction. `properties` is JSON text, so
-    that no number passes through a float.
+    `begin` is the batch from which on it counts, `ended` the one from which on it does not (None: it counts).
+    `key_hash` is None for a key that has no event: then only `known_hash` and `known_ts` are there. `known_hash` is
+    None for an event that has no key.
     """
-    event, key, correction = schema.usage_event.c, schema.usage_key.c, schema.usage_correction.c
-    query = sa.select(
-        event.ts,
-        event.key_hash,
-        event.source,
-        event.key,
-        event.customer_alias,
-        event.customer_id,
-        event.type,
-        sa.cast(event.properties, sa.Text).label("properties"),
-        event.received_at,
-        event.batch_id,
-        event.revision,
-        sa.func.coalesce(event.attributed_batch_id, event.batch_id).label("begin"),
-        event.ended_batch_id.label("ended"),
-        key.key_hash.label("known_hash"),
-        sa.case((event.revision > 0, correction.payload_hash), else_=key.payload_hash).label("known_payload"),
-        sa.case((event.revision > 0, correction.ts), else_=key.ts).label("known_ts"),
-    ).select_from(
-        schema.usage_event.join(schema.usage_key, event.key_hash == key.key_hash, full=True).outerjoin(
-            schema.usage_correction,
-            (correction.key_hash == event.key_hash) & (correction.revision == event.revision),
-        )
-    )
-    yield from connection.execute(query, execution_options={"yield_per": EVENTS_AT_ONCE})
+
+    ts: datetime
+    key_hash: bytes | None
+    source: str
+    key: str
+    customer_alias: str
+    customer_id: str | None
+    type: str
+    properties: str
+    received_at: datetime
+    batch_id: int
+    revision: int
+    begin: int
+    ended: int | None
+    known_hash: bytes | None
+    known_payload: bytes | None
+    known_ts: datetime | None
 
 
-def count_keys(connection: sa.Connection) -> int:
-    """Count the keys by themselves: a join alone would show a key once for each of two events that claim it."""
-    number: int = connection.execute(sa.select(sa.func.count()).select_from(schema.usage_key)).scalar_one()
+def stream_events(connection: sa.Connection, scope: Scope = EVERYTHING) -> Iterator[Event]:
+    """Yield each event of the scope with its key beside it, some thousand in memory at a time.
+
+    Keys without an event come too, but not those of detached months, nor where one contract is looked at: whose they
+    are cannot be told.
+    """
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError(f"verification needs a psycopg connection, not {type(driver).__name__}")
+    for name, statement in (("events", _EVENTS), ("keys", _LONELY_KEYS)):
+        if name == "keys" and scope.contract_id is not None:
+            continue
+        only = "true" if scope.is_everything else _ONLY[name, scope.contract_id is not None]
+        with driver.cursor(name=f"verification_{name}", binary=True) as cursor:
+            cursor.execute(statement.format(only=only), scope.facts)
+            while rows := cursor.fetchmany(EVENTS_AT_ONCE):
+                yield from map(Event._make, rows)
+
+
+def count_keys(connection: sa.Connection, scope: Scope = EVERYTHING) -> int:
+    """Count the keys by themselves: a join alone would show a key once for each of two events that claim it.
+
+    Keys of detached months count where their archives are read: see `archives`.
+    """
+    statement = _COUNT_OWN_KEYS if scope.contract_id is not None else _COUNT_KEYS
+    number: int = connection.execute(sa.text(statement), scope.facts).scalar_one()
     return number
 
 
@@ -262,3 +278,53 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
         )
         for row in _rows(connection, sa.select(s.contract).order_by(s.contract.c.contract_id))
     }
+
+
+_EVENTS = """
+select e.ts, uuid_send(e.key_hash), e.source, e.key, e.customer_alias, e.customer_id, e.type, e.properties::text,
+    e.received_at, e.batch_id, e.revision::int, coalesce(e.attributed_batch_id, e.batch_id), e.ended_batch_id,
+    uuid_send(k.key_hash), uuid_send(case when e.revision > 0 then c.payload_hash else k.payload_hash end),
+    case when e.revision > 0 then c.ts else k.ts end
+from usage_event e
+left join usage_key k on k.key_hash = e.key_hash
+left join usage_correction c on c.key_hash = e.key_hash and c.revision = e.revision and e.revision > 0
+where {only}
+"""
+
+_LONELY_KEYS = """
+select null::timestamptz, null::bytea, '', '', '', null::text, '', '{{}}', null::timestamptz, 0::bigint, 0, 0::bigint,
+    null::bigint, uuid_send(k.key_hash), null::bytea, k.ts
+from usage_key k
+where not exists (select from usage_event e where e.key_hash = k.key_hash)
+    and not exists (
+        select from usage_archive a
+        where a.detached_at is not null and a.month = date_trunc('month', k.ts at time zone 'UTC')::date
+    )
+    and {only}
+"""
+
+_ONLY = {
+    ("events", True): (
+        "(e.customer_id = %(customer_id)s or e.customer_alias in"
+        " (select alias from customer_alias where customer_id = %(customer_id)s))"
+    ),
+    ("events", False): "e.ts >= %(since)s and e.ts < %(until)s",
+    ("keys", False): "k.ts >= %(since)s and k.ts < %(until)s",
+}
+
+_COUNT_KEYS = """
+select count(*) from usage_key k
+where (cast(:since as timestamptz) is null or (k.ts >= :since and k.ts < :until))
+    and not exists (
+        select from usage_archive a
+        where a.detached_at is not null and a.month = date_trunc('month', k.ts at time zone 'UTC')::date
+    )
+"""
+
+_COUNT_OWN_KEYS = """
+select count(*) from usage_key k where k.key_hash in (
+    select e.key_hash from usage_event e
+    where e.revision = 0 and (e.customer_id = :customer_id or e.customer_alias in
+        (select alias from customer_alias where customer_id = :customer_id))
+)
+"""

@@ -15,7 +15,7 @@ from ledger import schema
 from ledger.intake.events import PropertyValue
 from ledger.intake.rules import Measure, Rule
 from ledger.verification.check import Check, Key, compare_facts, exact_text
-from ledger.verification.raw import Row
+from ledger.verification.raw import Event
 from pricing.money import EXACT, ZERO
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -33,14 +33,14 @@ class _Figures:
     weighted: Decimal = ZERO
     latest: Latest | None = None
 
-    def add(self, row: Row, measured: Measure) -> None:
+    def add(self, row: Event, measured: Measure) -> None:
         value = measured.value
         seconds = Decimal((row.ts - EPOCH) // MICROSECOND).scaleb(-6, context=EXACT)
         self.amount = EXACT.add(self.amount, measured.amount or ZERO)
         self.highest = value if self.highest is None else max(self.highest, value)
         self.lowest = value if self.lowest is None else min(self.lowest, value)
         self.weighted = EXACT.add(self.weighted, EXACT.multiply(value, seconds))
-        latest = (row.ts, row.key_hash, value)
+        latest = (row.ts, UUID(bytes=row.key_hash), value)
         self.latest = latest if self.latest is None else max(self.latest, latest)
 
     def facts(self) -> tuple[object, ...]:
@@ -54,10 +54,10 @@ class _Member:
     additions: int = 0
     last: tuple[datetime, UUID, bool] | None = None
 
-    def add(self, row: Row, measured: Measure) -> None:
+    def add(self, row: Event, measured: Measure) -> None:
         is_addition = measured.operation == "add"
         self.additions += is_addition
-        last = (row.ts, row.key_hash, is_addition)
+        last = (row.ts, UUID(bytes=row.key_hash), is_addition)
         self.last = last if self.last is None else max(self.last, last)
 
 
@@ -68,7 +68,7 @@ class Totals:
     figures: dict[Key, _Figures] = field(default_factory=dict)
     members: dict[Key, _Member] = field(default_factory=dict)
 
-    def add(self, rule: Rule, row: Row, measured: Measure, key: Key) -> None:
+    def add(self, rule: Rule, row: Event, measured: Measure, key: Key) -> None:
         """Add an event; `key` is that of its bucket."""
         if rule.is_extended:
             self.figures.setdefault(key, _Figures()).add(row, measured)
@@ -84,7 +84,7 @@ def check_totals(connection: sa.Connection, totals: Totals) -> tuple[Check, ...]
     groups: dict[tuple[str, str, UUID], str] = {}
     figures: dict[Key, Hashable] = {}
     for row in connection.execute(_ROLLUPS):
-        text = group_text(properties_in(row.groups))
+        text = group_text_of(row.groups)
         groups[row.customer_id, row.metric_id, row.group_hash] = text
         if row.latest_at is not None:
             key = (row.customer_id, row.metric_id, text, moment_text(row.bucket_start))
@@ -131,6 +131,12 @@ def group_text(groups: Mapping[str, PropertyValue]) -> str:
 
 
 @lru_cache(maxsize=8192)
+def group_text_of(text: str) -> str:
+    """Write group values that are stored as JSON as `group_text` does."""
+    return group_text(properties_in(text))
+
+
+@lru_cache(maxsize=65_536)
 def moment_text(moment: datetime) -> str:
     """Write a moment in UTC."""
     return moment.astimezone(UTC).isoformat()

@@ -170,9 +170,9 @@ def metered(connection: sa.Connection, cuts: Sequence[datetime]) -> dict[tuple[s
         intervals = tuple(Interval(contract.periods[0], part, frozenset()) for part in intervals_between(cuts))
         timeline = Timeline(contract, tuple(one.period.start for one in intervals), intervals, frozenset())
         usage = count_usage(records, [timeline], stream_events(connection), keys=count_keys(connection))
-        assert not any(waiting.quantity or waiting.events for waiting in usage.waiting.values())
+        assert not usage.changing
         sums: dict[tuple[str, datetime], Decimal] = defaultdict(lambda: ZERO)
-        for place, found in usage.readings.items():
+        for place, found in usage.readings_of(timeline, lambda _: True).items():
             key = (place.metric_id, place.interval_start)
             sums[key] = EXACT.add(sums[key], found.quantity)
         return {key: quantity for key, quantity in sums.items() if quantity}
