@@ -43,11 +43,11 @@ class Noun(TyperGroup):
         self._load()
         return [*self.commands]
 
-    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002 - the signature is Typer's
-        """Return one of the noun's commands."""
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:  # noqa: ARG002 - see above
+        """Return one of the noun's commands, or a group of them."""
         self._load()
         command = self.commands.get(cmd_name)
-        return command if isinstance(command, TyperCommand) else None
+        return command if isinstance(command, TyperCommand | TyperGroup) else None
 
     def _load(self) -> None:
         if not self.commands:

@@ -1,11 +1,13 @@
 """`meterbook customer`: who buys."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from admin.commands.options import AsJson, InputFile
+from admin.commands.options import AsJson, By, InputFile
 from admin.connections import books
+from admin.correcting import nudge, tell
 from admin.input_files import taken
 from admin.screen import say, say_json, show_facts, show_table
 from ledger import customers
@@ -25,6 +27,28 @@ def create(file: InputFile) -> None:
     for customer, outcome in outcomes:
         done = "is created" if outcome == "created" else "exists already, with the same content"
         say(f"customer {customer.customer_id} {done}; its usage arrives as {', '.join(customer.aliases)}")
+
+
+@application.command(
+    "move-alias", epilog='Example: meterbook customer move-alias acme-eu --to acme --reason "one company since May"'
+)
+def move_alias(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="The name that usage arrives under.")],
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="CUSTOMER", help="Whose usage it is.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the move.")],
+    by: By,
+    as_json: AsJson = False,
+) -> None:
+    """Give a customer an alias that another one, or nobody, has: its usage, past and to come, goes with it."""
+    with books() as connection:
+        done = customers.move_alias(connection, alias, to, reason=reason, by=by, at=datetime.now(UTC))
+    if as_json:
+        say_json(done)
+    else:
+        say(f"usage under {alias} belongs to customer {to}")
+        tell(done)
+    nudge(done)
 
 
 @application.command("list", epilog="Example: meterbook customer list --json")

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from admin import durable
+from admin.commands import backfill, correction
 from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
 from admin.connections import books, database_engine, settings
@@ -37,6 +38,10 @@ from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usa
 
 application = typer.Typer()
 application.command(epilog="Example: meterbook usage late --contract acme-payg")(late)
+application.command("amend", epilog=correction.AMEND_EXAMPLE)(correction.amend_events)
+application.command("withdraw", epilog=correction.WITHDRAW_EXAMPLE)(correction.withdraw_events)
+application.add_typer(correction.conflicts, name="conflicts", help="Keys that came with two contents: list, decide.")
+application.add_typer(backfill.application, name="backfill", help="Send a window of usage again, as a whole.")
 
 REASONS = {
     "unknown_customer": "no customer has the name they came under; create it with that alias",

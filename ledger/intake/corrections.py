@@ -5,16 +5,16 @@ place of ends with the batch of the correction.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from ledger.errors import InvalidError
+from ledger.errors import InvalidError, NotFoundError
 from ledger.intake.changes import Act, Correction, Kind, begin, carry_out
-from ledger.intake.events import UsageEvent, event_json, key_hash, payload_hash
+from ledger.intake.events import UsageEvent, event_json, key_hash, payload_hash, properties_of
 
-__all__ = ["Correction", "amend", "withdraw"]
+__all__ = ["Correction", "amend", "counting_event", "withdraw"]
 
 SHOWN_KEYS = 3
 
@@ -48,6 +48,19 @@ def withdraw(
     return carry_out(connection, act)
 
 
+def counting_event(connection: sa.Connection, source: str, key: str) -> UsageEvent:
+    """Return what counts under a key; raise `NotFoundError` when it never came, is withdrawn or is archived."""
+    row = connection.execute(_COUNTING, {"key_hash": key_hash(source, key)}).one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"no event with source {source!r} and key {key!r} counts: it never came, is withdrawn, or its month is "
+            "archived; `meterbook trace event` tells which"
+        )
+    return UsageEvent(
+        row.source, row.key, row.customer_alias, row.type, row.ts.astimezone(UTC), properties_of(row.properties)
+    )
+
+
 def _want(connection: sa.Connection, events: Sequence[UsageEvent]) -> None:
     wanted: dict[UUID, tuple[UUID, UsageEvent]] = {}
     for event in events:
@@ -79,6 +92,16 @@ insert into usage_wanted (key_hash, payload_hash, source, key, ts, customer_alia
 select :key_hash, :payload_hash, event ->> 'source', event ->> 'key', (event ->> 'timestamp')::timestamptz,
     event ->> 'customer', event ->> 'type', event -> 'properties'
 from (select cast(:event as jsonb) as event) given
+""")
+
+_COUNTING = sa.text("""
+select e.source, e.key, e.customer_alias, e.type, e.ts, e.properties::text as properties
+from usage_key k
+left join lateral (
+    select c.ts from usage_correction c where c.key_hash = k.key_hash order by c.revision desc limit 1
+) moved on true
+join usage_event e on e.key_hash = k.key_hash and e.ended_batch_id is null and e.ts = coalesce(moved.ts, k.ts)
+where k.key_hash = :key_hash
 """)
 
 _WANT_NOTHING = sa.text("insert into usage_wanted (key_hash, source, key) values (:key_hash, :source, :key)")
