@@ -43,19 +43,14 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Separated:
-    """A period whose products are rated series by series; `products` are in the order in which they are drawn."""
+    """A period whose products are rated series by series; `products` are in the order in which they are drawn.
+
+    `version` is the one of the terms that are in force in the period.
+    """
 
     frame: Frame
+    version: int
     products: Mapping[str, Counted]
-
-    @property
-    def version(self) -> int:
-        """The one version of terms that is in force in the period."""
-        return max(version.version for version in self.in_force())
-
-    def in_force(self) -> tuple[Terms, ...]:
-        """Return the terms in force in the period, in order of time."""
-        return _in_force(self.frame.terms, self.frame.intervals)
 
 
 def separated(
@@ -90,7 +85,7 @@ def separated(
     if any(len(found) > 1 for found in counted.values()):
         return None
     frame = Frame(terms, period, intervals, time_zone, is_over)
-    return Separated(frame, {name: found.pop() for name, found in counted.items() if found})
+    return Separated(frame, in_force[0].version, {name: found.pop() for name, found in counted.items() if found})
 
 
 def series_amounts(parts: Separated, product_id: str, readings: Sequence[Reading]) -> Amounts:

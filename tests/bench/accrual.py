@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from infra.stack import Stack
 from ledger.accrual import accrue
 from tests.bench.figure import Figure, Tell, check_count, compare
+from tests.bench.groups import measure_groups
 from tests.bench.world import event, own_database, set_up, take_all
 
 AS_OF = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -49,7 +50,8 @@ def measure(stack: Stack, tell: Tell, *, quick: bool) -> list[Figure]:
                 take_all(engine, added, received_at=AS_OF)
                 length.bare.append(_insert(engine, inserts) / inserts)
                 length.seconds.append(_accrue(engine, length.names) / length.contracts)
-    return [_figure(length) for length in lengths]
+        tell("accrual: making the usage of many groups")
+        return [*(_figure(length) for length in lengths), *measure_groups(engine, quick=quick)]
 
 
 def _prepare(engine: sa.Engine, length: _Length) -> None:
@@ -105,7 +107,7 @@ def _figure(length: _Length) -> Figure:
         shown="rate",
         operations=length.contracts,
         note=(
-            f"one event new, all {length.buckets:,} hourly buckets rated again; one sender; "
+            f"one event new, {length.buckets:,} hourly buckets; one sender; "
             f"the first accrual, which posts every day, took {1000 * length.first:.0f} ms"
         ),
     )

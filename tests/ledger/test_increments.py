@@ -1,7 +1,8 @@
 """Increments: what changed, rated by itself, is what the full computation comes to, to the last digit."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
@@ -9,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import accrual, increments
-from ledger.accrual import accrue
+from ledger.accrual import accrue, freeze_period
 from ledger.marks import Mark
 from ledger.metrics import create_metric
 from ledger.shares import Place, Share
-from tests.ledger.books import PREPAID, SUPPORT, start, undone
-from tests.ledger.usage import event, send
+from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start, undone
+from tests.ledger.usage import event, number_of, send
 from tests.metrics import metric
 
 MARCH = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -134,10 +135,10 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[Place, Share] | None]
     return seen
 
 
-@given(batches=BATCHES)
+@given(batches=BATCHES, frozen_before=st.integers(1, 9))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_increments_come_to_what_the_full_computation_comes_to(
-    shop: sa.Connection, found: list[Mapping[Place, Share] | None], batches: list[list[Use]]
+    shop: sa.Connection, found: list[Mapping[Place, Share] | None], batches: list[list[Use]], frozen_before: int
 ) -> None:
     with undone(shop):
         count_words(shop)
@@ -145,6 +146,10 @@ def test_increments_come_to_what_the_full_computation_comes_to(
         accrue(shop, "plan", as_of=MARCH)
         found.clear()
         for number, usage in enumerate(batches):
+            if number == frozen_before:  # what comes for January from now on is late, and draws before February does
+                freeze_period(shop, "plan", JANUARY_STARTS, at=MARCH)
+                accrue(shop, "plan", as_of=MARCH)
+                assert found.pop() is None
             send_marked(shop, events(usage, str(number)))
             expected = in_full(shop)
             del found[-1:]
@@ -153,3 +158,98 @@ def test_increments_come_to_what_the_full_computation_comes_to(
         assert len(found) == len(batches)
         assert None not in found
         assert accrue(shop, "plan", as_of=MARCH).transfers_posted == 0
+
+
+@pytest.fixture
+def sold(shop: sa.Connection) -> sa.Connection:
+    """The shop with a contract that is accrued and whose readings are kept."""
+    count_words(shop)
+    start(shop, products=[WORDS, SUPPORT], commits=[PREPAID])
+    send(shop, *events([(3, 3, "1", "eu", 900)], "first"), received_at=MARCH)
+    accrue(shop, "plan", as_of=MARCH)
+    assert number_of(shop, "kept_reading") == 1
+    return shop
+
+
+def spent(connection: sa.Connection) -> Decimal:
+    """What the usage has come to."""
+    amount: Decimal = connection.execute(sa.text("select sum(amount) from accrued where kind = 'usage'")).scalar_one()
+    return amount.normalize()
+
+
+def test_a_number_and_its_text_are_one_group_also_when_only_one_of_them_is_new(
+    sold: sa.Connection, found: list[Mapping[Place, Share] | None]
+) -> None:
+    send_marked(sold, events([(3, 4, 1, "eu", 200)]))
+    accrue(sold, "plan", as_of=MARCH)
+    # 1,000 at 0.0101, then 100 at 0.0049 with the fee of 0.50
+    assert spent(sold) == Decimal("11.09")
+    assert found != [None]
+
+
+def test_a_series_of_several_groups_is_rated_with_those_that_did_not_change(
+    sold: sa.Connection, found: list[Mapping[Place, Share] | None]
+) -> None:
+    send_marked(sold, events([(3, 4, "1", "us", 200)]))
+    accrue(sold, "plan", as_of=MARCH)
+    assert spent(sold) == Decimal("11.09")  # tiers run over both regions, as above
+    assert found != [None]
+
+
+def test_what_any_mark_leaves_open_and_each_new_day_are_computed_in_full(
+    sold: sa.Connection, found: list[Mapping[Place, Share] | None]
+) -> None:
+    accrue(sold, "plan", as_of=MARCH)
+    assert found[-1] is not None
+    sold.execute(sa.text("update kept_reading set quantities = array[7]"))  # something that differs
+    sold.execute(sa.text("insert into usage_dirty (contract_id, batch_id, received_at) values ('plan', 0, now())"))
+    accrue(sold, "plan", as_of=MARCH)
+    assert found[-1] is None
+    assert sold.execute(sa.text("select quantities[1] from kept_reading")).scalar_one() == 900
+    accrue(sold, "plan", as_of=MARCH + timedelta(hours=10))
+    assert found[-1] is not None
+    accrue(sold, "plan", as_of=MARCH + timedelta(hours=12))  # a new day in Berlin
+    assert found[-1] is None
+
+
+def test_new_terms_are_computed_in_full_even_without_a_mark(
+    sold: sa.Connection, found: list[Mapping[Place, Share] | None]
+) -> None:
+    sold.execute(sa.text("delete from kept_basis"))
+    accrue(sold, "plan", as_of=MARCH)
+    accrue(sold, "plan", as_of=MARCH)
+    assert [one is None for one in found] == [True, False]
+    sold.execute(sa.text("update contract set end_at = '2026-05-31 22:00Z'"))
+    accrue(sold, "plan", as_of=MARCH)
+    assert found[-1] is None
+
+
+def test_groups_of_other_metrics_are_no_usage_of_the_contract(
+    sold: sa.Connection, found: list[Mapping[Place, Share] | None]
+) -> None:
+    before = spent(sold)
+    names = sold.execute(sa.text("select distinct metric_id, group_hash from usage_rollup where metric_id <> 'words'"))
+    mark(sold, [tuple(row) for row in names])
+    accrue(sold, "plan", as_of=MARCH)
+    assert spent(sold) == before
+    assert found != [None]
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        '- {id: w, name: W, metric: words, maximum: "5", price: {model: per_unit, unit_price: "0.1"}}',
+        '- {id: w, name: W, metric: words, minimum: "5", price: {model: per_unit, unit_price: "0.1"}}',  # is over
+        '- {id: w, name: W, metric: words, tier_period: contract, price: {model: per_unit, unit_price: "0.1"}}',
+    ],
+)
+def test_what_reaches_over_groups_or_periods_is_computed_in_full(
+    shop: sa.Connection, found: list[Mapping[Place, Share] | None], product: str
+) -> None:
+    count_words(shop)
+    start(shop, products=[product], commits=[])
+    for number in range(2):
+        send_marked(shop, events([(3, 4, "a", "eu", 20)], str(number)))
+        accrue(shop, "plan", as_of=MARCH)
+    assert found == [None, None]
+    assert number_of(shop, "kept_basis") == 0
