@@ -37,14 +37,15 @@ def show_contract(contract: Contract, terms: Sequence[Terms], spent: Spend, work
         facts = [*other_facts(version)]
         if facts:
             show_facts(facts, title=f"beside products, version {version.version}")
-    _show_spend(spent)
+    show_spend(spent)
     if workflow is not None:
         say(f"workflow contract/{contract.contract_id}: {json_text(workflow)}")
     if contract.problem is not None:
         note(f"rating stopped: {contract.problem}")
 
 
-def _show_spend(spent: Spend) -> None:
+def show_spend(spent: Spend) -> None:
+    """Print the live spend by product, and what is left of prepaid amounts."""
     show_table(
         ("product", "quantity", "unit", "amount", "drawn"),
         [

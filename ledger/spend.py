@@ -1,9 +1,10 @@
 """The live spend: what a contract's current period has cost so far, read from the posted figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import Literal
 
 import sqlalchemy as sa
@@ -46,7 +47,8 @@ class Spend:
     """What the current period [period_start, period_end) has cost so far, exact and in the contract's currency.
 
     `total` is all usage and earned fees, `drawn_from_lots` the usage that lots paid, `unbilled` the usage that they did
-    not: what the period's invoice asks in arrears. The figures are those of `accrued_at` (None: never accrued yet).
+    not: what the period's invoice asks in arrears. The figures are those of `accrued_at` (None: never accrued yet), and
+    include all usage that was accepted before `watermark`.
     """
 
     contract_id: str
@@ -60,13 +62,39 @@ class Spend:
     unbilled: Decimal
     lots: tuple[LotSpend, ...]
     accrued_at: datetime | None
+    watermark: datetime
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DaySpend:
+    """What a day of the entity has cost, by product; `drawn` is the part of `amount` that lots paid."""
+
+    day: date
+    products: tuple[tuple[str, Decimal], ...]
+    amount: Decimal
+    drawn: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class SpendByDay:
+    """The current period of a contract day by day, in order; days without any are left out. `total` adds them up."""
+
+    contract_id: str
+    currency: str
+    period_start: datetime
+    period_end: datetime
+    days: tuple[DaySpend, ...]
+    total: Decimal
+    watermark: datetime
     problem: str | None
 
 
 def spend(connection: sa.Connection, contract_id: str) -> Spend:
     """Return the live spend of a contract's last period that has begun; raise `NotFoundError`."""
+    watermark = watermark_of(connection, contract_id)
     contract = get_contract(connection, contract_id)
-    period = _current_period(connection, contract)
+    period = current_period(connection, contract)
     products = _products(connection, contract_id, period.start)
     drawn = total([product.drawn for product in products])
     usage = total([product.amount for product in products if product.kind == "usage"])
@@ -82,11 +110,50 @@ def spend(connection: sa.Connection, contract_id: str) -> Spend:
         unbilled=EXACT.subtract(usage, drawn),
         lots=_lots(connection, contract_id),
         accrued_at=contract.accrued_at,
+        watermark=watermark,
         problem=contract.problem,
     )
 
 
-def _current_period(connection: sa.Connection, contract: Contract) -> Period:
+def spend_by_day(connection: sa.Connection, contract_id: str) -> SpendByDay:
+    """Return the live spend of a contract's last period that has begun, by day; raise `NotFoundError`."""
+    watermark = watermark_of(connection, contract_id)
+    contract = get_contract(connection, contract_id)
+    period = current_period(connection, contract)
+    rows = connection.execute(_BY_DAY, {"contract_id": contract_id, "period_start": period.start}).all()
+    days = tuple(_day(day, [*own]) for day, own in groupby(rows, key=lambda row: row.day))
+    return SpendByDay(
+        contract_id=contract_id,
+        currency=contract.currency,
+        period_start=period.start,
+        period_end=period.end,
+        days=days,
+        total=total([day.amount for day in days]),
+        watermark=watermark,
+        problem=contract.problem,
+    )
+
+
+def watermark_of(connection: sa.Connection, contract_id: str) -> datetime:
+    """Return a moment before which all usage that was answered as accepted is in the contract's balance.
+
+    It is asked before the balance is read: what is accrued in between only makes the balance the newer of the two.
+    """
+    moment: datetime = connection.execute(_WATERMARK, {"contract_id": contract_id}).scalar_one()
+    return moment
+
+
+def _day(day: date, rows: Sequence[sa.Row[tuple[object, ...]]]) -> DaySpend:
+    return DaySpend(
+        day,
+        tuple((row.product_id, row.amount) for row in rows),
+        total([row.amount for row in rows]),
+        total([row.drawn for row in rows]),
+    )
+
+
+def current_period(connection: sa.Connection, contract: Contract) -> Period:
+    """Return the last period of a contract that has begun, the first before that."""
     recorded = list_periods(connection, contract.contract_id)
     if recorded:
         return recorded[-1].period
@@ -147,3 +214,15 @@ def _lots(connection: sa.Connection, contract_id: str) -> tuple[LotSpend, ...]:
         )
         for lot in lots_of(connection, contract_id)
     )
+
+
+_WATERMARK = sa.text("""
+select coalesce((select min(received_at) from usage_dirty where contract_id = :contract_id), clock_timestamp())
+""")
+
+_BY_DAY = sa.text("""
+select day, product_id, sum(amount) as amount, coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
+from accrued where contract_id = :contract_id and period_start = :period_start
+group by day, product_id having sum(amount) <> 0 or bool_or(quantity <> 0)
+order by day, product_id
+""")

@@ -25,6 +25,7 @@ from admin import durable
 from admin.commands import backfill, correction
 from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
+from admin.commands.spend import spend
 from admin.connections import books, database_engine, settings
 from admin.logs import configure_logs
 from admin.plain import plain
@@ -38,6 +39,7 @@ from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usa
 
 application = typer.Typer()
 application.command(epilog="Example: meterbook usage late --contract acme-payg")(late)
+application.command(epilog="Example: meterbook usage spend acme-payg --by group")(spend)
 application.command("amend", epilog=correction.AMEND_EXAMPLE)(correction.amend_events)
 application.command("withdraw", epilog=correction.WITHDRAW_EXAMPLE)(correction.withdraw_events)
 application.add_typer(correction.conflicts, name="conflicts", help="Keys that came with two contents: list, decide.")

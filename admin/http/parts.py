@@ -13,6 +13,7 @@ from admin.connections import AWAY
 from admin.durable import Durable
 from admin.gathering import Gathering
 from admin.http.backpressure import Room
+from admin.http.spend_streams import SpendStreams
 from admin.known_keys import KnownKeys
 from admin.nudges import Nudges
 from admin.spooling import Spooling
@@ -42,6 +43,7 @@ class Parts:
     room: Room
     known_keys: KnownKeys
     spooling: Spooling | None
+    spend_streams: SpendStreams
 
 
 def parts_of(request: Request) -> Parts:
