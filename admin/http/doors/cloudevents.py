@@ -75,7 +75,7 @@ router = APIRouter(tags=["usage of other systems"])
         401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 10,000 events, or 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Another type than CloudEvents in JSON."},
-        422: {"model": UsageAnswer, "description": "The single event was rejected, or is in conflict."},
+        422: {"model": Problem | UsageAnswer, "description": "The single event was rejected, or is in conflict."},
         429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
         503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
     },

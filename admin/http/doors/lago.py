@@ -106,7 +106,7 @@ router = APIRouter(tags=["usage of other systems"])
     dependencies=[Depends(bearer_of_key)],
     responses={
         200: {"model": LagoEvents},
-        400: {"model": LagoProblem, "description": "No JSON."},
+        400: {"model": Problem | LagoProblem, "description": "No JSON, or a broken gzip or zstd stream."},
         401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Another type than JSON."},

@@ -76,7 +76,10 @@ router = APIRouter(tags=["usage of other systems"])
     dependencies=[Depends(bearer_of_key)],
     responses={
         200: {"content": {JSON: {"schema": {"type": "object"}}}, "description": "All events are taken in."},
-        400: {"model": MetronomeProblem, "description": "Nothing is recorded: an event is wrong or in conflict."},
+        400: {
+            "model": Problem | MetronomeProblem,
+            "description": "Nothing is recorded: events are wrong or in conflict.",
+        },
         401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Another type than JSON."},

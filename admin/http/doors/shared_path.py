@@ -44,7 +44,10 @@ router = APIRouter(tags=["usage of other systems"])
     responses={
         200: {"model": LagoOneEvent, "description": "Lago's event is taken in."},
         204: {"description": "OpenMeter's events are taken in, or were before."},
-        400: {"model": OpenMeterProblem | LagoProblem, "description": "Nothing is recorded: no events, or wrong ones."},
+        400: {
+            "model": Problem | OpenMeterProblem | LagoProblem,
+            "description": "Nothing is recorded: no events, or wrong ones.",
+        },
         401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 10,000 events, or 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Neither JSON nor CloudEvents in JSON."},

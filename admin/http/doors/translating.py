@@ -18,6 +18,7 @@ from ledger.intake.events import (
     ParsedBatch,
     Rejection,
     parse_objects,
+    shown,
 )
 
 MAX_DEPTH = 8
@@ -52,7 +53,7 @@ def translated(items: Sequence[object], translate: Translate, *, received_at: da
             objects.append(translate(item))
             positions.append(position)
         except FieldError as error:
-            refused.append(Rejection(position, None, None, error.field, error.value, error.reason, _raw(item)))
+            refused.append(Rejection(position, None, None, shown(error.field), error.value, error.reason, _raw(item)))
     batch = parse_objects(objects, received_at=received_at)
     refused += [replace(one, index=positions[one.index]) for one in batch.rejections]
     events = tuple((positions[index], event) for index, event in batch.events)

@@ -1,0 +1,86 @@
+"""The HTTP API against what it documents of itself: made-up requests, right and wrong ones, to the running server.
+
+Whatever comes, the answer is no failure of the server, has a documented status and type, and the documented form.
+"""
+
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from activities.settings import Settings
+from admin.http import create_app
+from ledger.api_keys import create_api_key
+from ledger.contracts import create_contract
+from ledger.customers import Customer, create_customer
+from ledger.entities import Entity, create_entity
+from ledger.files.contracts import parse_contract
+from ledger.metrics import create_metric
+from tests.admin.conftest import CONTRACT, NOWHERE
+from tests.metrics import metric
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 25
+NOWHERE_URL = "postgresql://postgres@127.0.0.1:1/x"
+
+described = create_app(Settings(database_url=NOWHERE_URL, temporal_address=NOWHERE)).openapi()
+schema = schemathesis.openapi.from_dict(described)
+TAKES_ANYTHING = {"/healthz", "/readyz", "/v1/stripe/webhook"}
+"""Operations that nothing can be wrong with by their description."""
+CASES = [
+    (path, method, mode)
+    for path, methods in described["paths"].items()
+    for method in methods
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    if mode == GenerationMode.POSITIVE or path not in TAKES_ANYTHING
+]
+
+
+@pytest.fixture
+def sent(http: httpx.Client, engine: sa.Engine) -> httpx.Client:
+    """A client with a key, of a server that has a contract."""
+    with engine.begin() as connection:
+        create_entity(connection, Entity("nordlicht", "Nordlicht", "EUR", "Europe/Berlin", "NL"))
+        create_customer(connection, Customer("acme", "Acme"))
+        create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
+        create_contract(connection, parse_contract(CONTRACT, start="2026-01-01"), by="test")
+        http.headers["authorization"] = f"Bearer {create_api_key(connection, 'test')[1]}"
+    return http
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "mode"), CASES, ids=[f"{case[1]} {case[0]} {case[2].value}" for case in CASES]
+)
+def test_whatever_comes_the_answer_is_a_documented_one(
+    sent: httpx.Client, path: str, method: str, mode: GenerationMode
+) -> None:
+    @given(schema[path][method].as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=[*HealthCheck],
+    )
+    def asked(case: Case[Any]) -> None:
+        case.headers["Authorization"] = sent.headers["authorization"]
+        case.call_and_validate(base_url=str(sent.base_url), checks=CHECKS)
+
+    asked()
