@@ -12,12 +12,13 @@ from admin.connections import database_engine
 from admin.durable import Durable
 from admin.entering import Entering
 from admin.gathering import Gathering
-from admin.http import contracts, health, receipts, stripe_webhook, trace, usage
+from admin.http import health, receipts, spend, stripe_webhook, trace, usage
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
 from admin.http.described import describe_problems
 from admin.http.doors import cloudevents, lago, metronome, shared_path
 from admin.http.parts import Parts
+from admin.http.spend_streams import SpendStreams
 from admin.known_keys import KnownKeys
 from admin.nudges import Nudges
 from admin.spooling import Spooling
@@ -52,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     application = FastAPIOffline(
         redoc_url=None, title="Meterbook", summary="Usage billing", description=ABOUT, lifespan=lifespan
     )
-    for module in (usage, receipts, trace, contracts, stripe_webhook, health):
+    for module in (usage, receipts, trace, spend, stripe_webhook, health):
         application.include_router(module.router)
     for door in (cloudevents, metronome, lago, shared_path):
         application.include_router(door.router)
@@ -80,6 +81,7 @@ async def parts_for(settings: Settings) -> AsyncIterator[Parts]:
                 Gathering(settle, window=window, most_events=settings.meterbook_waiting_events)
             )
             room = Room(most_bytes=settings.meterbook_waiting_bytes)
-            yield Parts(settings, engine, durable, nudges, gathering, room, KnownKeys(root), spooling)
+            streams = await stack.enter_async_context(SpendStreams(engine))
+            yield Parts(settings, engine, durable, nudges, gathering, room, KnownKeys(root), spooling, streams)
     finally:
         engine.dispose()
