@@ -31,6 +31,13 @@ class Posted:
                 add_to(found, key, EXACT.minus(amount))
         return found
 
+    def of_owner(self, owner: str) -> "Posted":
+        """Return the accounts of one owner."""
+        sides = (
+            {key: amount for key, amount in side.items() if key[2] == owner} for side in (self.debits, self.credits)
+        )
+        return Posted(*sides)
+
 
 def account_key(currency: str, code: str, owner: str, *dimensions: str) -> Key:
     """Return the key of an account: the owner is its contract, or the entity where it has none."""

@@ -88,6 +88,7 @@ class Records:
     batches: Sequence[Row]
     outcomes: Sequence[Row]
     conflicts: Sequence[Row]
+    receipts: Sequence[Row]
     rejections: Sequence[Row]
     rollups: Sequence[Row]
     changes: Sequence[Row]
@@ -128,7 +129,11 @@ def read_records(connection: sa.Connection) -> Records:
         metrics=_rows(connection, sa.select(s.metric)),
         batches=_rows(connection, sa.select(s.usage_batch)),
         outcomes=_rows(connection, sa.select(s.usage_outcome)),
-        conflicts=_rows(connection, sa.select(conflict.batch_id)),
+        conflicts=_rows(
+            connection,
+            sa.select(conflict.batch_id, conflict.key_hash, conflict.payload_hash, conflict.resolution),
+        ),
+        receipts=_rows(connection, sa.select(s.usage_receipt.c.batch_id, s.usage_receipt.c.answer)),
         rejections=_rows(connection, sa.select(rejected.source, rejected.received_at, rejected.batch_id)),
         rollups=_rows(connection, sa.select(*rollup_columns)),
         changes=_rows(connection, sa.select(s.usage_change)),

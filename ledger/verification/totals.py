@@ -16,6 +16,7 @@ from ledger.intake.events import PropertyValue
 from ledger.intake.rules import Measure, Rule
 from ledger.verification.check import Check, Key, compare_facts, exact_text
 from ledger.verification.raw import Event
+from ledger.verification.scope import EVERYTHING, Scope
 from pricing.money import EXACT, ZERO
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -79,19 +80,21 @@ class Totals:
             self.members.setdefault(place, _Member()).add(row, measured)
 
 
-def check_totals(connection: sa.Connection, totals: Totals) -> tuple[Check, ...]:
+def check_totals(connection: sa.Connection, totals: Totals, scope: Scope = EVERYTHING) -> tuple[Check, ...]:
     """Compare with the stored totals."""
     groups: dict[tuple[str, str, UUID], str] = {}
     figures: dict[Key, Hashable] = {}
     for row in connection.execute(_ROLLUPS):
         text = group_text_of(row.groups)
         groups[row.customer_id, row.metric_id, row.group_hash] = text
-        if row.latest_at is not None:
+        if row.latest_at is not None and _is_in(scope, row.customer_id, row.bucket_start):
             key = (row.customer_id, row.metric_id, text, moment_text(row.bucket_start))
             latest = (row.latest_at, row.latest_key, row.latest_value)
             figures[key] = _facts((row.amount, row.highest, row.lowest, row.weighted, *latest))
     members: dict[Key, Hashable] = {}
     for row in connection.execute(sa.select(schema.usage_member)):
+        if not _is_in(scope, row.customer_id, row.slot_start):
+            continue
         text = groups.get((row.customer_id, row.metric_id, row.group_hash), str(row.group_hash))
         place = (row.customer_id, row.metric_id, text, moment_text(row.slot_start), str(row.member_hash))
         members[place] = _facts((row.additions, row.last_at, row.last_key, row.last_is_addition))
@@ -111,6 +114,10 @@ def check_totals(connection: sa.Connection, totals: Totals) -> tuple[Check, ...]
             members,
         ),
     )
+
+
+def _is_in(scope: Scope, customer_id: str, moment: datetime) -> bool:
+    return (scope.customer_id is None or customer_id == scope.customer_id) and scope.has(moment)
 
 
 def properties_in(text: str) -> dict[str, PropertyValue]:

@@ -101,6 +101,8 @@ def _check_outcomes(records: Records, usage: Usage) -> Iterator[Check]:
     stored.update(("rejected", row.source or "", hour_text(row.received_at)) for row in records.rejections)
     yield compare_counts("sources hold what was stored", "accepted and rejected", told, "events and refusals", stored)
     yield _check_conflicts(records)
+    yield _check_resolutions(records)
+    yield _check_receipts(records)
 
 
 def _check_corrections(records: Records, usage: Usage) -> Check:
@@ -114,12 +116,16 @@ def _check_corrections(records: Records, usage: Usage) -> Check:
             ended = batches.get((row.key_hash, row.revision + 1))
             wanted[str(row.key_hash), str(row.revision)] = (row.batch_id, ended)
     found = dict(usage.corrected)
+    by_batch: dict[int, list[Row]] = {}
+    for row in records.corrections:
+        by_batch.setdefault(row.batch_id, []).append(row)
     for row in records.changes:
         name = f"change {row.batch_id}"
-        own = [one for one in records.corrections if one.batch_id == row.batch_id]
-        wanted[name,] = (row.amended, row.withdrawn)
+        own = by_batch.get(row.batch_id, [])
+        wanted[name,] = (row.added, row.amended, row.withdrawn)
         withdrawn = sum(1 for one in own if one.payload_hash is None)
-        found[name,] = (len(own) - withdrawn, withdrawn)
+        added = usage.by_batch["accepted", f"batch {row.batch_id}"]
+        found[name,] = (added, len(own) - withdrawn, withdrawn)
     return compare_facts("corrections are accounted for", "corrections", wanted, "events", found)
 
 
@@ -142,6 +148,39 @@ def _check_conflicts(records: Records) -> Check:
         not differences.number,
         differences.text,
     )
+
+
+def _check_resolutions(records: Records) -> Check:
+    """Demand that content which a person took is the content of a correction."""
+    corrected = {(row.key_hash, row.payload_hash) for row in records.corrections}
+    taken = [row for row in records.conflicts if row.resolution == "took_new"]
+    differences = Differences()
+    for row in taken:
+        if (row.key_hash, row.payload_hash) not in corrected:
+            differences.add(f"the content taken for key {row.key_hash} was never put in the place of the first")
+    return Check(
+        "conflicts are settled as they were decided",
+        "contents taken",
+        str(len(taken)),
+        "with their correction",
+        str(len(taken) - differences.number),
+        not differences.number,
+        differences.text,
+    )
+
+
+def _check_receipts(records: Records) -> Check:
+    """Compare what the receipts of spooled requests say with the batches in which those entered."""
+    names = ("accepted", "duplicate", "conflict", "rejected")
+    spooled = {row.batch_id: row for row in records.batches if row.door == "spool"}
+    told: Counter[Key] = Counter()
+    for row in records.receipts:
+        for name in names:
+            told[f"batch {row.batch_id}", name] += row.answer[name]
+    stored: dict[Key, int] = {
+        (f"batch {number}", name): getattr(row, name) for number, row in spooled.items() for name in names
+    }
+    return compare_counts("receipts tell what became of their batch", "batches", stored, "receipts", told)
 
 
 def _check_what_became(records: Records, usage: Usage, status: UsageStatus) -> Iterator[Check]:
