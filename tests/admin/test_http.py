@@ -4,9 +4,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
 import pytest
@@ -22,9 +20,8 @@ from ledger.files.contracts import parse_contract
 from ledger.intake.events import MAX_BATCH_BYTES
 from ledger.metrics import create_metric
 from tests.admin.conftest import CONTRACT, NOWHERE, serving
+from tests.admin.sending import JSON, NDJSON, counts, event, post
 from tests.metrics import metric
-
-NDJSON = "application/x-ndjson"
 
 
 @pytest.fixture
@@ -43,27 +40,6 @@ def contract(engine: sa.Engine) -> str:
         create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
         create_contract(connection, parse_contract(CONTRACT, start="2026-01-01"), by="test")
     return "acme-payg"
-
-
-def event(key: str, /, **changed: object) -> dict[str, object]:
-    base = {
-        "source": "test",
-        "key": key,
-        "customer": "acme",
-        "type": "llm.request",
-        "timestamp": "2026-10-05T12:30:00Z",
-        "properties": {"tokens": 100},
-    }
-    return {name: value for name, value in {**base, **changed}.items() if value is not None}
-
-
-def post(client: httpx.Client, key: str, body: str | bytes, kind: str = NDJSON, query: str = "") -> httpx.Response:
-    headers = {"authorization": f"Bearer {key}", "content-type": kind}
-    return client.post(f"/v1/usage{query}", content=body, headers=headers)
-
-
-def counts(answer: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    return answer["accepted"], answer["duplicate"], answer["conflict"], answer["rejected"]
 
 
 def line(**changed: object) -> str:
@@ -107,8 +83,8 @@ def test_every_bad_event_is_refused_by_its_field_and_its_neighbours_are_accepted
 @pytest.mark.usefixtures("contract")
 def test_sending_again_is_duplicate_and_other_content_is_conflict(http: httpx.Client, key: str) -> None:
     body = json.dumps([event("1"), event("2")])
-    assert counts(post(http, key, body, "application/json").json()) == (2, 0, 0, 0)
-    again = post(http, key, body, "application/json", "?detail=all").json()
+    assert counts(post(http, key, body, kind=JSON).json()) == (2, 0, 0, 0)
+    again = post(http, key, body, kind=JSON, query="?detail=all").json()
     assert counts(again) == (0, 2, 0, 0)
     assert [result["outcome"] for result in again["results"]] == ["duplicate", "duplicate"]
     changed = post(http, key, json.dumps(event("1", properties={"tokens": 101}))).json()
@@ -125,21 +101,21 @@ def test_only_what_was_not_accepted_is_listed_unless_all_is_asked_for(http: http
 def test_without_a_key_that_works_nothing_is_read(http: httpx.Client, key: str, engine: sa.Engine) -> None:
     assert http.post("/v1/usage", content="[]").status_code == 401
     assert http.get("/v1/contracts/x/spend", headers={"authorization": "Basic abc"}).status_code == 401
-    refused = post(http, "mbk_wrong", "[]", "application/json")
+    refused = post(http, "mbk_wrong", "[]", kind=JSON)
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-    assert post(http, key, "[]", "application/json").status_code == 200
+    assert post(http, key, "[]", kind=JSON).status_code == 200
     with engine.begin() as connection:
         key_id = connection.execute(sa.select(schema.api_key.c.api_key_id)).scalar_one()
         revoke_api_key(connection, key_id, at=datetime.now(UTC))
-    assert "revoked" in post(http, key, "[]", "application/json").json()["detail"]
+    assert "revoked" in post(http, key, "[]", kind=JSON).json()["detail"]
 
 
 def test_a_body_that_is_too_large_or_no_events_at_all_is_refused(http: httpx.Client, key: str) -> None:
     assert post(http, key, b" " * (MAX_BATCH_BYTES + 1)).status_code == 413
-    assert post(http, key, '{"a": 1}', "application/json").status_code == 400
-    assert post(http, key, "[1", "application/json").status_code == 400
-    assert post(http, key, "x", "text/csv").status_code == 415
-    assert post(http, key, "[]", "application/json", "?detail=some").status_code == 422
+    assert post(http, key, '{"a": 1}', kind=JSON).status_code == 400
+    assert post(http, key, "[1", kind=JSON).status_code == 400
+    assert post(http, key, "x", kind="text/csv").status_code == 415
+    assert post(http, key, "[]", kind=JSON, query="?detail=some").status_code == 422
 
 
 def test_a_body_without_a_length_is_stopped_as_soon_as_it_is_too_large(http: httpx.Client, key: str) -> None:
