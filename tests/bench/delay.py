@@ -17,6 +17,7 @@ from ledger.api_keys import create_api_key
 from ledger.database import create_engine
 from ledger.intake.status import usage_status
 from tests.bench.figure import Figure, Tell, check_count, compare
+from tests.bench.load import measure_load
 from tests.bench.world import body_of, event, set_up
 from workflows.starting import connect, start_contract
 
@@ -61,9 +62,24 @@ def measure(stack: Stack, tell: Tell, *, quick: bool) -> list[Figure]:
             took = perf_counter() - begin
         tell("delay: waiting for the last balance")
         wait_until(engine, _SETTLED, {}, what="every batch to reach its balance")
-        return _figures(engine, measured, took=took)
+        figures = _figures(engine, measured, took=took)
+        return [*figures, *_measure_load(stack, engine, secret, tell, start=start, quick=quick)]
     finally:
         engine.dispose()
+
+
+def _measure_load(
+    stack: Stack, engine: sa.Engine, secret: str, tell: Tell, *, start: datetime, quick: bool
+) -> list[Figure]:
+    contracts, per_second, seconds = (20, 100, 5) if quick else (200, 1_000, 30)
+    tell(f"delay: starting {contracts} contracts")
+    with engine.begin() as connection:
+        names = set_up(connection, "load", contracts, start=start)
+    asyncio.run(start_all(stack, names))
+    wait_until(engine, _ACCRUED, {"entity": "load"}, what="the first accrual of each contract")
+    headers = {"authorization": f"Bearer {secret}"}
+    with httpx.Client(base_url=stack.environment["METERBOOK_HTTP"], headers=headers, trust_env=False) as client:
+        return measure_load(engine, client, names, tell, per_second=per_second, seconds=seconds)
 
 
 async def start_all(stack: Stack, names: Sequence[str]) -> None:
