@@ -23,6 +23,7 @@ from rich.text import Text
 
 from admin import durable
 from admin.commands import backfill, correction
+from admin.commands.completeness import completeness, declare, unmatched
 from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
 from admin.commands.spend import spend
@@ -40,6 +41,9 @@ from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usa
 application = typer.Typer()
 application.command(epilog="Example: meterbook usage late --contract acme-payg")(late)
 application.command(epilog="Example: meterbook usage spend acme-payg --by group")(spend)
+application.command(epilog="Example: meterbook usage completeness --source gateway --from 2026-10-01")(completeness)
+application.command(epilog="Example: meterbook usage declare gateway 2026-10-05T12:00:00Z 1200")(declare)
+application.command(epilog="Example: meterbook usage unmatched --limit 10")(unmatched)
 application.command("amend", epilog=correction.AMEND_EXAMPLE)(correction.amend_events)
 application.command("withdraw", epilog=correction.WITHDRAW_EXAMPLE)(correction.withdraw_events)
 application.add_typer(correction.conflicts, name="conflicts", help="Keys that came with two contents: list, decide.")

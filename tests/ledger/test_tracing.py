@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from ledger.accrual import accrue
 from ledger.contracts import set_problem
 from ledger.customers import Customer, create_customer
+from ledger.intake.corrections import amend, counting_event, withdraw
+from ledger.intake.events import UsageEvent
 from ledger.intake.status import usage_status
 from ledger.invoices import draft_period, finalise
 from ledger.metrics import create_metric
@@ -42,34 +44,8 @@ def trace(connection: sa.Connection, key: str) -> EventTrace:
     return trace_event(connection, "gateway", key)
 
 
-def withdraw(connection: sa.Connection, key: str, reason: str = "sent twice") -> None:
-    """End what counts of a key by an act of a person, as the tables say it."""
-    found = trace(connection, key)
-    assert found.current is not None
-    facts: dict[str, object] = {
-        "key": found.key_hash,
-        "ts": found.current.timestamp,
-        "reason": reason,
-        "at": FOURTH_OF_FEBRUARY,
-    }
-    batch = connection.execute(
-        sa.text(
-            "insert into usage_batch (door, received_at, accepted, duplicate, conflict, rejected)"
-            " values ('correction', :at, 0, 0, 0, 0) returning batch_id"
-        ),
-        facts,
-    ).scalar_one()
-    facts |= {"batch": batch, "alias": found.current.customer_alias, "type": found.current.type}
-    for statement in (
-        "insert into usage_change values (:batch, 'withdraw', 'gateway', :reason, 'ada', :at, 0, 0, 1)",
-        "insert into usage_correction values (:key, 1, :batch, null, :ts)",
-        "update usage_event set ended_batch_id = :batch where key_hash = :key and ended_batch_id is null",
-        """
-        update usage_tally set events = events - 1 where customer_alias = :alias and type = :type
-            and bucket_start = date_bin('15 minutes', cast(:ts as timestamptz), timestamptz '2000-01-01 00:00:00Z')
-        """,
-    ):
-        connection.execute(sa.text(statement), facts)
+def take_back(connection: sa.Connection, key: str) -> None:
+    withdraw(connection, [("gateway", key)], reason="sent twice", by="ada", at=FOURTH_OF_FEBRUARY)
 
 
 def test_a_billed_event_is_followed_from_its_batch_to_the_payment(shop: sa.Connection) -> None:
@@ -200,12 +176,31 @@ def test_every_reason_is_told_with_its_remedy(shop: sa.Connection) -> None:
 def test_a_withdrawn_event_names_who_took_it_back_and_why(shop: sa.Connection) -> None:
     start(shop, products=[TOKENS], commits=[])
     use(shop, "a", 1, AT)
-    withdraw(shop, "a")
+    take_back(shop, "a")
     found = trace(shop, "a")
     assert (found.standing, found.ending) == ("withdrawn", "withdrawn")
     assert found.why == "ada withdrew it at 2026-02-04T09:00:00+00:00: sent twice"
     [revision], [correction] = found.past.revisions, found.past.corrections
     assert (revision.ended_batch_id, correction.is_withdrawal) == (correction.batch_id, True)
+
+
+def test_an_amended_event_shows_what_it_said_before_and_who_changed_it(shop: sa.Connection) -> None:
+    start(shop, products=[TOKENS], commits=[])
+    use(shop, "a", 41_350, AT)
+    sent = counting_event(shop, "gateway", "a")
+    better = UsageEvent(sent.source, sent.key, sent.customer, sent.type, sent.timestamp, {"input_tokens": Decimal(350)})
+    amend(shop, [better], reason="counted in bytes", by="ada", at=FOURTH_OF_FEBRUARY)
+    found = trace(shop, "a")
+    assert [(one.revision, one.properties["input_tokens"]) for one in found.past.revisions] == [(0, 41_350), (1, 350)]
+    before, after = found.past.revisions
+    assert (before.ended_batch_id, after.ended_batch_id) == (after.batch_id, None)
+    [correction] = found.past.corrections
+    assert (correction.kind, correction.reason, correction.changed_by) == ("amend", "counted in bytes", "ada")
+    by_metric = {one.metric_id: one for one in found.metrics}
+    assert by_metric["tokens"].value == Decimal(350)
+    assert by_metric["tokens"].bucket is not None
+    assert by_metric["tokens"].bucket.quantity == Decimal(350)
+    assert found.ending == "waiting"
 
 
 EVENTS = st.lists(
@@ -237,7 +232,7 @@ def test_every_event_ends_on_a_charge_or_at_one_reason_and_the_traces_add_up_to_
             if what == "late":
                 send(shop, tokens(f"k{n}", n, customer=customer, type=kind, timestamp=at), received_at=END_OF_JANUARY)
             elif what == "withdraw":
-                withdraw(shop, f"k{n}")
+                take_back(shop, f"k{n}")
         traces = [trace(shop, f"k{n}") for n in range(len(events))]
         for one in traces:
             has_charge = any(contract.charges for contract in one.contracts)
