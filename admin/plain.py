@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
+
 Plain = Mapping[str, "Plain"] | Sequence["Plain"] | str | int | float | bool | None
 
 UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1)), ("s", timedelta(seconds=1)))
@@ -21,6 +23,8 @@ def plain(value: object) -> Plain:
             return {str(name): plain(content) for name, content in value.items()}
         case Sequence():
             return [plain(content) for content in value]
+        case msgspec.Struct():
+            return {name: plain(content) for name, content in msgspec.structs.asdict(value).items()}
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case _:

@@ -1,9 +1,10 @@
 """Spooled requests in the database: entered once, and their answers kept under their receipts."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 import sqlalchemy as sa
 
 from ledger import schema
@@ -67,7 +68,7 @@ def _answer(result: BatchResult) -> dict[str, Json]:
         "duplicate": result.duplicate,
         "conflict": result.conflict,
         "rejected": result.rejected,
-        "results": [asdict(one) for one in result.results],
+        "results": [msgspec.structs.asdict(one) for one in result.results],
     }
 
 
