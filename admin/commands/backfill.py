@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from admin.commands.options import AsJson, By, InputFile
+from admin.commands.options import AsJson, By, InputFile, parse_moment
 from admin.connections import books
 from admin.correcting import SHOWN, batches_in, nudge, tell
 from admin.screen import moment, money, note, say, say_json, show_facts, show_table
@@ -20,19 +20,9 @@ from ledger.intake.changes import Progress as Telling
 from ledger.intake.events import Rejection
 from ledger.intake.files import count_events
 
-application = typer.Typer(no_args_is_help=True)
+EXAMPLE = "Example: meterbook usage backfill list"
 
-
-def parse_moment(text: str) -> datetime:
-    """Read a moment with its zone; raise a usage error naming the form."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time; write it as 2026-10-05T00:00:00Z") from None
-    if found.utcoffset() is None:
-        raise typer.BadParameter(f"{text!r} has no time zone; write it as 2026-10-05T00:00:00Z")
-    return found.astimezone(UTC)
-
+application = typer.Typer(no_args_is_help=True, epilog=EXAMPLE)
 
 BackfillId = Annotated[str, typer.Argument(metavar="BACKFILL", help="The backfill's id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the backfill.")]

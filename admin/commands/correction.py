@@ -24,7 +24,7 @@ AMEND_EXAMPLE = (
 )
 WITHDRAW_EXAMPLE = 'Example: meterbook usage withdraw gateway-eu req-7 req-8 --reason "test traffic"'
 
-conflicts = typer.Typer(no_args_is_help=True)
+conflicts = typer.Typer(no_args_is_help=True, epilog="Example: meterbook usage conflicts list")
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the correction.")]
 EventFile = Annotated[

@@ -1,16 +1,18 @@
 """`meterbook invoice`: drafts, reviews and final invoices."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
 
 from admin import durable
-from admin.commands.options import AsJson, By, InvoiceId, OfContract, OfCustomer, OfEntity
+from admin.commands.options import AsJson, AsOf, By, InvoiceId, OfContract, OfCustomer, OfEntity
 from admin.connections import books
 from admin.invoice_screen import show_invoice
 from admin.plain import plain
-from admin.screen import moment, money, say, say_json, show_table
+from admin.screen import moment, money, say, say_json, show_facts, show_table
 from ledger import invoices, payments
+from ledger.history import get_invoice_at, list_invoices_at
 
 application = typer.Typer()
 
@@ -25,13 +27,16 @@ def list_(
     customer: OfCustomer = None,
     contract: OfContract = None,
     state: OfState = None,
+    as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """List invoices in the order of their periods."""
+    """List invoices in the order of their periods, or those of an earlier time in their state of then."""
+    chosen = {"contract_id": contract, "customer_id": customer, "entity_id": entity}
     with books() as connection:
-        found = invoices.list_invoices(
-            connection, contract_id=contract, customer_id=customer, entity_id=entity, state=state
-        )
+        if as_of is None:
+            found = invoices.list_invoices(connection, **chosen, state=state)
+        else:
+            found = list_invoices_at(connection, as_of, **chosen, state=state)
     if as_json:
         say_json(found)
         return
@@ -48,8 +53,11 @@ def list_(
 
 
 @application.command(epilog="Example: meterbook invoice show acme-payg.2026-10-01")
-def show(invoice_id: InvoiceId, *, as_json: AsJson = False) -> None:
-    """Show an invoice with every line, its arithmetic step by step, and its collection."""
+def show(invoice_id: InvoiceId, *, as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show an invoice with every line, its arithmetic step by step, and its collection; or its state of earlier."""
+    if as_of is not None:
+        _show_earlier(invoice_id, as_of, as_json=as_json)
+        return
     with books() as connection:
         invoice = invoices.get_invoice(connection, invoice_id)
         collection = payments.collection_state(connection, invoice_id)
@@ -60,6 +68,32 @@ def show(invoice_id: InvoiceId, *, as_json: AsJson = False) -> None:
         say_json({**content, **more} if isinstance(content, dict) else content)
         return
     show_invoice(invoice, collection, paid)
+
+
+def _show_earlier(invoice_id: str, as_of: datetime, *, as_json: bool) -> None:
+    """Show what an invoice was at a time, without what was collected since."""
+    with books() as connection:
+        invoice = get_invoice_at(connection, invoice_id, as_of)
+    if as_json:
+        say_json(invoice)
+        return
+    show_facts(
+        [
+            ("state", f"{invoice.state} at {moment(as_of)}"),
+            ("number", invoice.number or "-"),
+            ("total", f"{money(invoice.total, invoice.currency)} {invoice.currency}"),
+        ],
+        title=f"Invoice {invoice_id}",
+    )
+    show_table(
+        ("kind", "product", "quantity", "amount"),
+        [
+            (line.kind, line.product_id, money(line.quantity), money(line.amount, invoice.currency))
+            for line in invoice.lines
+        ],
+        right=("quantity", "amount"),
+        empty="it has no lines",
+    )
 
 
 @application.command(epilog="Example: meterbook invoice approve acme-payg.2026-10-01 --by finance")

@@ -1,7 +1,7 @@
 """Options and arguments that commands share."""
 
 import getpass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,23 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a day; write it as 2026-10-31") from None
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a moment with its zone, as UTC; raise a usage error naming the form."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time; write it as 2026-10-05T00:00:00Z") from None
+    if found.utcoffset() is None:
+        raise typer.BadParameter(f"{text!r} has no time zone; write it as 2026-10-05T00:00:00Z")
+    return found.astimezone(UTC)
+
+
+AsOf = Annotated[
+    datetime | None,
+    typer.Option("--as-of", metavar="TIME", parser=parse_moment, help="As it was known then: 2026-10-05T12:00:00Z."),
+]
 
 
 def parse_month(text: str) -> date:

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from admin import durable
-from admin.commands import backfill, correction
+from admin.commands import backfill, correction, history
 from admin.commands.completeness import completeness, declare, unmatched
 from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
@@ -46,6 +46,8 @@ application.command(epilog="Example: meterbook usage declare gateway 2026-10-05T
 application.command(epilog="Example: meterbook usage unmatched --limit 10")(unmatched)
 application.command("amend", epilog=correction.AMEND_EXAMPLE)(correction.amend_events)
 application.command("withdraw", epilog=correction.WITHDRAW_EXAMPLE)(correction.withdraw_events)
+application.command("readings", epilog=history.READINGS_EXAMPLE)(history.readings)
+application.command("spend", epilog=history.SPEND_EXAMPLE)(history.spend)
 application.add_typer(correction.conflicts, name="conflicts", help="Keys that came with two contents: list, decide.")
 application.add_typer(backfill.application, name="backfill", help="Send a window of usage again, as a whole.")
 
