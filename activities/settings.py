@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     meterbook_waiting_bytes: int = Field(
         default=128 * 1024 * 1024, ge=32 * 1024 * 1024, description="Bytes of bodies held at a time; more get 429."
     )
+    meterbook_keep_months: int | None = Field(
+        default=None, ge=1, description="Whole months of usage events kept before the current one; unset: all."
+    )
+    meterbook_archive_dir: Path | None = Field(
+        default=None, description="Where older months of usage events are exported before they leave the database."
+    )
 
 
 def load_settings() -> Settings:

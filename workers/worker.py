@@ -18,6 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.charging import StripeActivities
 from activities.closing import ClosingActivities
 from activities.contracts import ContractActivities
+from activities.housekeeping import HousekeepingActivities, Retention
 from activities.invoices import InvoiceActivities
 from activities.payments import PaymentActivities
 from activities.settings import Settings
@@ -28,13 +29,21 @@ from workers.heartbeats import Heartbeats
 from workflows.close_run import CloseRunWorkflow
 from workflows.collection import CollectionWorkflow
 from workflows.contract import ContractWorkflow
+from workflows.housekeeping import HousekeepingWorkflow
 from workflows.invoice import InvoiceWorkflow
 from workflows.names import CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE
-from workflows.starting import connect, ensure_sweep_schedule
+from workflows.starting import connect, ensure_housekeeping_schedule, ensure_sweep_schedule
 from workflows.sweep import SweepWorkflow
 
 QUEUES = (CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE)
-WORKFLOWS = (ContractWorkflow, InvoiceWorkflow, CollectionWorkflow, CloseRunWorkflow, SweepWorkflow)
+WORKFLOWS = (
+    ContractWorkflow,
+    InvoiceWorkflow,
+    CollectionWorkflow,
+    CloseRunWorkflow,
+    SweepWorkflow,
+    HousekeepingWorkflow,
+)
 LEDGER_THREADS = 16
 PAYMENTS_THREADS = 8
 STRIPE_CALLS_PER_SECOND = 20.0
@@ -43,6 +52,7 @@ GRACEFUL_SHUTDOWN = timedelta(seconds=30)
 STICKY = timedelta(seconds=2)
 """How long a contract's next step waits for the worker that has it cached, which may have been killed."""
 DEPLOYMENT = "meterbook"
+KEEP_ALL = Retention()
 
 SANDBOX = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
@@ -62,10 +72,13 @@ async def run_workers(settings: Settings, *, queues: Sequence[str], stop: asynci
     engine = create_engine(settings.database_url, pool_size=LEDGER_THREADS)
     try:
         async with AsyncExitStack() as running:
-            for worker in build_workers(client, engine, stripe_of(settings), queues=queues):
+            for worker in build_workers(
+                client, engine, stripe_of(settings), queues=queues, retention=retention_of(settings)
+            ):
                 await running.enter_async_context(worker)
             if CONTRACTS_QUEUE in queues:
                 await ensure_sweep_schedule(client)
+                await ensure_housekeeping_schedule(client)
             log.info("working", queues=list(queues), temporal=settings.temporal_address)
             await stop.wait()
             log.info("stopping")
@@ -80,12 +93,18 @@ def stripe_of(settings: Settings) -> stripe.StripeClient | None:
     return stripe_client(api_key=settings.stripe_api_key.get_secret_value(), api_base=settings.stripe_api_base)
 
 
+def retention_of(settings: Settings) -> Retention:
+    """Return how long the table keeps the events of usage."""
+    return Retention(settings.meterbook_keep_months, settings.meterbook_archive_dir)
+
+
 def build_workers(
     client: Client,
     engine: sa.Engine,
     stripe_connection: stripe.StripeClient | None,
     *,
     queues: Sequence[str] = QUEUES,
+    retention: Retention = KEEP_ALL,
     max_cached_workflows: int = 1000,
 ) -> list[Worker]:
     """Return a worker for each queue; without a client for Stripe nobody works on the queue `payments`."""
@@ -103,7 +122,7 @@ def build_workers(
         LEDGER_QUEUE: lambda: Worker(
             client,
             task_queue=LEDGER_QUEUE,
-            activities=ledger_activities(engine),
+            activities=ledger_activities(engine, retention),
             activity_executor=ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix=LEDGER_QUEUE),
             max_concurrent_activities=LEDGER_THREADS,
             interceptors=[Heartbeats()],
@@ -114,10 +133,11 @@ def build_workers(
     return [worker for queue in queues if (worker := builders[queue]()) is not None]
 
 
-def ledger_activities(engine: sa.Engine) -> list[Callable[..., object]]:
+def ledger_activities(engine: sa.Engine, retention: Retention = KEEP_ALL) -> list[Callable[..., object]]:
     """Return the activities of one database transaction each."""
     usage, contracts, invoices = UsageActivities(engine), ContractActivities(engine), InvoiceActivities(engine)
     payments, closing = PaymentActivities(engine), ClosingActivities(engine)
+    housekeeping = HousekeepingActivities(engine, retention)
     return [
         usage.take_in_usage,
         usage.find_stale_contracts,
@@ -138,6 +158,8 @@ def ledger_activities(engine: sa.Engine) -> list[Callable[..., object]]:
         closing.begin_close,
         closing.look_at_close,
         closing.finish_close,
+        housekeeping.prepare_months,
+        housekeeping.archive_month,
     ]
 
 

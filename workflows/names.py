@@ -16,6 +16,7 @@ OPENING = "opening"
 LATE = "late-"
 """Stands, with a number after it, for the first day in the id of an invoice after a contract's last period."""
 SWEEP = "sweep/stale-nudges"
+HOUSEKEEPING = "housekeeping/usage-months"
 
 CONTRACT_STATUS = SearchAttributeKey.for_keyword("ContractStatus")
 ENTITY_ID = SearchAttributeKey.for_keyword("EntityId")

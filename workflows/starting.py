@@ -32,9 +32,11 @@ from ledger.errors import InvalidError, NotFoundError, StateError
 from workflows.close_run import CloseRequest, CloseResult, CloseRunWorkflow, CloseStatus
 from workflows.collection import CollectionStatus, CollectionWorkflow
 from workflows.contract import MAX_SIGNAL_BYTES, SIGNALS_PER_RUN, ContractState, ContractStatus, ContractWorkflow
+from workflows.housekeeping import HousekeepingWorkflow
 from workflows.invoice import InvoiceStatus, InvoiceWorkflow
 from workflows.names import (
     CONTRACTS_QUEUE,
+    HOUSEKEEPING,
     SWEEP,
     close_workflow_id,
     collection_workflow_id,
@@ -49,6 +51,7 @@ ANSWER_TIMEOUT = timedelta(seconds=30)
 NUDGE_TIMEOUT = timedelta(seconds=5)
 """A nudge is soon sent again, or found by the sweep: waiting longer would hold up the others."""
 SWEEP_EVERY = timedelta(seconds=30)
+HOUSEKEEPING_EVERY = timedelta(days=1)
 _EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -255,13 +258,24 @@ async def close_result(client: Client, entity_id: str, month: date) -> CloseResu
 
 async def ensure_sweep_schedule(client: Client) -> None:
     """Register the sweep for lost nudges every 30 seconds; harmless when it is registered."""
+    sweep = ScheduleActionStartWorkflow(SweepWorkflow.run, id=SWEEP, task_queue=CONTRACTS_QUEUE)
+    await _ensure_schedule(client, SWEEP, sweep, every=SWEEP_EVERY)
+
+
+async def ensure_housekeeping_schedule(client: Client) -> None:
+    """Register the housekeeping of usage once a day; harmless when it is registered."""
+    round_ = ScheduleActionStartWorkflow(HousekeepingWorkflow.run, id=HOUSEKEEPING, task_queue=CONTRACTS_QUEUE)
+    await _ensure_schedule(client, HOUSEKEEPING, round_, every=HOUSEKEEPING_EVERY)
+
+
+async def _ensure_schedule(client: Client, name: str, action: ScheduleActionStartWorkflow, *, every: timedelta) -> None:
     schedule = Schedule(
-        action=ScheduleActionStartWorkflow(SweepWorkflow.run, id=SWEEP, task_queue=CONTRACTS_QUEUE),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=SWEEP_EVERY)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=SWEEP_EVERY * 2),
+        action=action,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=every * 2),
     )
     try:
-        await client.create_schedule(SWEEP, schedule)
+        await client.create_schedule(name, schedule)
     except ScheduleAlreadyRunningError:
         return
     except RPCError as error:
