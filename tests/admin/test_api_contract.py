@@ -37,7 +37,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 25
+EXAMPLES = 15
 NOWHERE_URL = "postgresql://postgres@127.0.0.1:1/x"
 
 described = create_app(Settings(database_url=NOWHERE_URL, temporal_address=NOWHERE)).openapi()

@@ -1,13 +1,17 @@
 """The doors for those who come from elsewhere, through their published clients: only the address is another."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import metronome
+import psycopg
 import pytest
 import sqlalchemy as sa
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
@@ -15,13 +19,16 @@ from cloudevents.core.v1.event import CloudEvent
 from lago_python_client.client import Client as LagoClient
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import BatchEvent, Event
+from lago_python_client.services.json import to_json
 from metronome.types.v1.usage_ingest_params import Usage
 
+from activities.settings import Settings
 from ledger import schema
 from ledger.api_keys import create_api_key
 from ledger.customers import Customer, create_customer
 from ledger.intake.events import properties_of
 from ledger.metrics import create_metric
+from tests.admin.conftest import serving
 from tests.metrics import metric
 
 AT = "2026-10-05T12:30:00Z"
@@ -311,4 +318,65 @@ def test_openmeters_call_says_what_is_wrong_and_records_nothing(sent: httpx.Clie
     missing = sent.post(OPENMETER, json={"id": "4", "source": "gate", "type": "login"})
     (error,) = missing.json()["extensions"]["validationErrors"]
     assert (error["field"], error["message"]) == ("subject", "is missing; every event needs it")
+    assert keys(engine) == ["1"]
+
+
+# --- while the database is away -----------------------------------------------------------------------------------
+
+
+Away = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def database_away(postgres_url: str, database_url: str) -> Away:
+    """Let nobody into the database, and whoever is in out, while the block runs."""
+    name = sa.make_url(database_url).database
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        with psycopg.connect(postgres_url, autocommit=True) as server:
+            server.execute(f'alter database "{name}" allow_connections false')
+            server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+            try:
+                yield
+            finally:
+                server.execute(f'alter database "{name}" allow_connections true')
+
+    return away
+
+
+def test_while_the_database_is_away_every_door_keeps_usage_on_disk(
+    server_settings: Settings, key: str, engine: sa.Engine, tmp_path: Path, database_away: Away
+) -> None:
+    spooling = server_settings.model_copy(update={"meterbook_spool_dir": tmp_path / "spool"})
+    with serving(spooling) as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        assert client.post("/v1/ingest", json=[usage("0")]).status_code == 200  # the key is seen, and believed then
+        with database_away():
+            metronome_answer = client.post("/v1/ingest", json=[usage("1"), usage("2")])
+            batch_answer = client.post(
+                "/api/v1/events/batch", content=to_json({"events": [lago_event("3").dict(), lago_event("4").dict()]})
+            )
+            openmeter_answer = posted(client, OPENMETER, batch(cloud_event("5"), cloud_event("6")))
+            own_answer = posted(client, DOOR, to_binary_event(cloud_event("7")))
+        answers = (metronome_answer, batch_answer, openmeter_answer, own_answer)
+        assert [answer.status_code for answer in answers] == [200, 200, 204, 202]
+        until = time.monotonic() + 20
+        while len(keys(engine)) < 8 and time.monotonic() < until:
+            time.sleep(0.1)
+        for answer in answers:
+            assert client.get(answer.headers["location"]).json()["outcome"] == "entered"
+    assert keys(engine) == ["0", "1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_without_a_spool_the_clients_are_told_to_come_again(
+    http: httpx.Client, key: str, engine: sa.Engine, database_away: Away
+) -> None:
+    with metronome.Metronome(bearer_token=key, base_url=str(http.base_url), max_retries=5) as client:
+        with database_away():
+            once = client.with_options(max_retries=0)
+            with pytest.raises(metronome.InternalServerError) as refused:
+                once.v1.usage.ingest(usage=[usage("1")])
+            assert (refused.value.status_code, refused.value.response.headers["retry-after"]) == (503, "2")
+        client.v1.usage.ingest(usage=[usage("1")])
     assert keys(engine) == ["1"]
