@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from admin import durable
-from admin.commands import backfill, correction, history
+from admin.commands import backfill, correction, history, partition
 from admin.commands.completeness import completeness, declare, unmatched
 from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
