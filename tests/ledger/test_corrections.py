@@ -121,3 +121,12 @@ def test_a_correction_needs_a_reason(shop: sa.Connection) -> None:
     send(shop, tokens("a", 100))
     with pytest.raises(InvalidError, match="reason ''"):
         amend(shop, parsed(tokens("a", 1)), reason="", by="ada", at=LATER)
+
+
+def test_content_that_a_key_has_had_is_a_duplicate_and_other_content_a_conflict(shop: sa.Connection) -> None:
+    send(shop, tokens("a", 100))
+    amended(shop, tokens("a", 40))
+    amended(shop, tokens("a", 60))
+    answers = outcomes(send(shop, tokens("a", 100), tokens("a", 40), tokens("a", 60), tokens("a", 61)))
+    assert answers == ["duplicate", "duplicate", "duplicate", "conflict"]
+    assert rollup(shop)["tokens", LARGE, "10-05 11:00"] == ("60", 1)
