@@ -9,7 +9,6 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from ledger import schema
 from ledger.contracts import Contract, get_contract, lots_of, terms_of
 from ledger.periods import list_periods
 from pricing.calendar import Period
@@ -161,18 +160,8 @@ def current_period(connection: sa.Connection, contract: Contract) -> Period:
 
 
 def _products(connection: sa.Connection, contract_id: str, period_start: datetime) -> tuple[ProductSpend, ...]:
-    accrued = schema.accrued
-    rows = connection.execute(
-        sa.select(
-            accrued.c.product_id,
-            sa.func.max(accrued.c.kind).label("kind"),
-            sa.func.sum(accrued.c.quantity).label("quantity"),
-            sa.func.sum(accrued.c.amount).label("amount"),
-            sa.func.coalesce(sa.func.sum(accrued.c.amount).filter(accrued.c.lot_id != ""), ZERO).label("drawn"),
-        )
-        .where(accrued.c.contract_id == contract_id, accrued.c.period_start == period_start)
-        .group_by(accrued.c.product_id)
-    ).all()
+    facts = {"contract_id": contract_id, "period_start": period_start}
+    rows = connection.execute(_BY_PRODUCT, facts).all()
     agreed = _agreed(connection, contract_id)
     order = [*agreed]
     return tuple(
@@ -195,14 +184,7 @@ def _agreed(connection: sa.Connection, contract_id: str) -> Mapping[str, Product
 
 
 def _lots(connection: sa.Connection, contract_id: str) -> tuple[LotSpend, ...]:
-    accrued = schema.accrued
-    drawn: dict[str, Decimal] = dict(
-        connection.execute(
-            sa.select(accrued.c.lot_id, sa.func.sum(accrued.c.amount))
-            .where(accrued.c.contract_id == contract_id, accrued.c.lot_id != "")
-            .group_by(accrued.c.lot_id)
-        ).all()
-    )
+    drawn: dict[str, Decimal] = dict(connection.execute(_BY_LOT, {"contract_id": contract_id}).all())
     return tuple(
         LotSpend(
             lot.lot_id,
@@ -218,6 +200,16 @@ def _lots(connection: sa.Connection, contract_id: str) -> tuple[LotSpend, ...]:
 
 _WATERMARK = sa.text("""
 select coalesce((select min(received_at) from usage_dirty where contract_id = :contract_id), clock_timestamp())
+""")
+
+_BY_PRODUCT = sa.text("""
+select product_id, max(kind) as kind, sum(quantity) as quantity, sum(amount) as amount,
+    coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
+from accrued where contract_id = :contract_id and period_start = :period_start group by product_id
+""")
+
+_BY_LOT = sa.text("""
+select lot_id, sum(amount) from accrued where contract_id = :contract_id and lot_id <> '' group by lot_id
 """)
 
 _BY_DAY = sa.text("""
