@@ -25,12 +25,16 @@ SIGNALLED_TOGETHER = 5
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """One answer of the HTTP API: when it was asked (`time.monotonic`), how long that took; None without an answer."""
+    """One answer of the HTTP API: when it was asked (`time.monotonic`), how long that took; None without an answer.
+
+    `receipt` is there when the request waits in the spool.
+    """
 
     asked: float
     seconds: float
     status: int | None
     retry_after: str | None
+    receipt: str | None = None
 
 
 @dataclass
@@ -90,7 +94,7 @@ class Stream:
 
     def _insist(self, client: httpx.Client, body: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._post(client, body) != httpx.codes.OK:
+        while self._post(client, body) not in (httpx.codes.OK, httpx.codes.ACCEPTED):
             assert time.monotonic() < deadline, "the HTTP API did not take a batch"
             time.sleep(AGAIN_AFTER_SECONDS)
 
@@ -104,7 +108,8 @@ class Stream:
             answer = HttpAnswer(asked, time.monotonic() - asked, None, None)
         else:
             after = response.headers.get("retry-after")
-            answer = HttpAnswer(asked, time.monotonic() - asked, response.status_code, after)
+            receipt = response.json()["receipt"] if response.status_code == httpx.codes.ACCEPTED else None
+            answer = HttpAnswer(asked, time.monotonic() - asked, response.status_code, after, receipt)
         self.answers.append(answer)
         return answer.status
 
