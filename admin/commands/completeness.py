@@ -1,12 +1,12 @@
 """`meterbook usage completeness`, `declare` and `unmatched`: whether all usage is there, and whether it is rated."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated
 
 import typer
 
-from admin.commands.options import AsJson, By, Limit
+from admin.commands.options import AsJson, By, Limit, parse_day, parse_moment
 from admin.connections import books
 from admin.screen import moment, say, say_json, show_table
 from ledger.completeness import HOUR, Completeness, Declaration, HourOfUsage, declare_usage
@@ -14,22 +14,21 @@ from ledger.completeness import completeness as completeness_of
 from ledger.unmatched import list_unmatched
 
 SHOWN = timedelta(days=7)
+DAY_LENGTH = len("2026-10-05")
 
 
-def parse_moment(text: str) -> datetime:
-    """Read a day or a moment; without a zone it is in UTC. Raises a usage error naming the form."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no moment; write 2026-10-31 or 2026-10-31T14:00:00Z") from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+def parse_bound(text: str) -> datetime:
+    """Read the start of a day in UTC, or a moment with its zone; raise a usage error naming the form."""
+    if len(text) == DAY_LENGTH:
+        return datetime.combine(parse_day(text), time(), tzinfo=UTC)
+    return parse_moment(text)
 
 
-Moment = Annotated[datetime, typer.Argument(metavar="HOUR", parser=parse_moment, help="2026-10-31T14:00:00Z")]
+Hour = Annotated[datetime, typer.Argument(metavar="HOUR", parser=parse_moment, help="2026-10-31T14:00:00Z")]
 Since = Annotated[
-    datetime | None, typer.Option("--from", metavar="MOMENT", parser=parse_moment, help="Default: a week ago.")
+    datetime | None, typer.Option("--from", metavar="DAY|TIME", parser=parse_bound, help="Default: a week ago.")
 ]
-Until = Annotated[datetime | None, typer.Option("--to", metavar="MOMENT", parser=parse_moment, help="Default: now.")]
+Until = Annotated[datetime | None, typer.Option("--to", metavar="DAY|TIME", parser=parse_bound, help="Default: now.")]
 OfSource = Annotated[str | None, typer.Option("--source", help="Only of this source.")]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The source as events name it.")]
 Count = Annotated[int, typer.Argument(metavar="COUNT", min=0, help="Events that it made in that hour of usage.")]
@@ -52,7 +51,7 @@ def completeness(*, source: OfSource = None, since: Since = None, until: Until =
         raise typer.Exit(1)
 
 
-def declare(source: Source, hour: Moment, count: Count, *, by: By) -> None:
+def declare(source: Source, hour: Hour, count: Count, *, by: By) -> None:
     """Declare how many events a source made in an hour of usage, for `usage completeness`; again replaces it."""
     with books() as connection:
         changed = declare_usage(connection, [Declaration(source, hour, count)], by=by, at=datetime.now(UTC))

@@ -1,53 +1,79 @@
 """`meterbook usage spend`: the live spend of a contract by product, group and day."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
+import sqlalchemy as sa
 import typer
 from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
-from admin.commands.options import AsJson, ContractId
+from admin.commands.history import show_as_of
+from admin.commands.options import AsJson, AsOf, ContractId
 from admin.connections import books
 from admin.contract_screen import show_spend
+from admin.errors import DoorError
 from admin.plain import decimal_text
 from admin.screen import console, moment, money, note, say, say_json, show_table
-from ledger.spend import DaySpend, SpendByDay, spend_by_day
+from ledger.history import spend_at
+from ledger.spend import DaySpend, Spend, SpendByDay, spend_by_day
 from ledger.spend import spend as spend_by_product
 from ledger.spend_groups import SpendByGroup, spend_by_group
 
 BAR_WIDTH = 40
 
-By = Annotated[Literal["product", "group", "day"] | None, typer.Option("--by", help="Only this view.")]
+SPEND_EXAMPLE = "Example: meterbook usage spend acme-payg --as-of 2026-10-05T12:00:00Z"
+
+View = Literal["product", "group", "day"]
+
+By = Annotated[View | None, typer.Option("--by", help="Only by this; without it, products and days.")]
 
 
-def spend(contract: ContractId, *, by: By = None, as_json: AsJson = False) -> None:
-    """Show what the current period of a contract has cost so far, by product and by day; by group where asked for.
+def spend(contract: ContractId, *, by: By = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show what a contract's current period costs so far: by product, by group or by day, or as known at a time.
 
-    By product and day it is read from the books, and includes all usage accepted before the moment that is told; by
-    group it is rated on demand.
+    By product and day it is read from the books, by group it is rated on demand; it includes all usage accepted before
+    the moment that is told. An earlier state is rated by product, from what was recorded by then.
     """
+    if as_of is not None and by not in (None, "product"):
+        raise DoorError(f"--by {by} cannot be told as of an earlier time; leave --by or --as-of away")
     with books() as connection:
-        by_product = spend_by_product(connection, contract) if by in (None, "product") else None
-        by_day = spend_by_day(connection, contract) if by in (None, "day") else None
-        by_group = spend_by_group(connection, contract) if by == "group" else None
-    found = {"product": by_product, "group": by_group, "day": by_day}
-    told = {name: view for name, view in found.items() if view is not None}
+        found = _read(connection, contract, by or "product", as_of)
+        by_day = spend_by_day(connection, contract) if by is None and as_of is None else None
     if as_json:
-        say_json(told if by is None else told[by])
+        say_json(found)
         return
-    if by_product is not None:
-        show_spend(by_product)
-    if by_group is not None:
-        _show_groups(by_group)
+    match found:
+        case Spend():
+            show_spend(found)
+        case SpendByGroup():
+            _show_groups(found)
+        case SpendByDay():
+            _show_days(found)
     if by_day is not None:
         _show_days(by_day)
-    for view in [*told.values()][:1]:
-        say(f"includes all usage accepted before {moment(view.watermark)}")
-        if view.problem is not None:
-            note(f"rating stopped: {view.problem}")
+    show_as_of(as_of)
+    if as_of is None:
+        say(f"includes all usage accepted before {moment(found.watermark)}")
+    if found.problem is not None:
+        note(f"rating stopped: {found.problem}")
+
+
+def _read(
+    connection: sa.Connection, contract_id: str, by: View, as_of: datetime | None
+) -> Spend | SpendByGroup | SpendByDay:
+    if as_of is not None:
+        return spend_at(connection, contract_id, as_of)
+    match by:
+        case "product":
+            return spend_by_product(connection, contract_id)
+        case "group":
+            return spend_by_group(connection, contract_id)
+        case "day":
+            return spend_by_day(connection, contract_id)
 
 
 def _show_groups(found: SpendByGroup) -> None:

@@ -26,7 +26,7 @@ from admin.commands import backfill, correction, history, partition
 from admin.commands.completeness import completeness, declare, unmatched
 from admin.commands.late import late
 from admin.commands.options import AsJson, ContractId, InputFile, Limit
-from admin.commands.spend import spend
+from admin.commands.spend import SPEND_EXAMPLE, spend
 from admin.connections import books, database_engine, settings
 from admin.logs import configure_logs
 from admin.plain import plain
@@ -40,7 +40,7 @@ from ledger.intake.status import UsageStatus, list_conflicts, list_rejected, usa
 
 application = typer.Typer()
 application.command(epilog="Example: meterbook usage late --contract acme-payg")(late)
-application.command(epilog="Example: meterbook usage spend acme-payg --by group")(spend)
+application.command(epilog=SPEND_EXAMPLE)(spend)
 application.command(epilog="Example: meterbook usage completeness --source gateway --from 2026-10-01")(completeness)
 application.command(epilog="Example: meterbook usage declare gateway 2026-10-05T12:00:00Z 1200")(declare)
 application.command(epilog="Example: meterbook usage unmatched --limit 10")(unmatched)
@@ -49,7 +49,6 @@ application.command("archive", epilog=partition.ARCHIVE_EXAMPLE)(partition.archi
 application.command("amend", epilog=correction.AMEND_EXAMPLE)(correction.amend_events)
 application.command("withdraw", epilog=correction.WITHDRAW_EXAMPLE)(correction.withdraw_events)
 application.command("readings", epilog=history.READINGS_EXAMPLE)(history.readings)
-application.command("spend", epilog=history.SPEND_EXAMPLE)(history.spend)
 application.add_typer(correction.conflicts, name="conflicts", help="Keys that came with two contents: list, decide.")
 application.add_typer(backfill.application, name="backfill", help="Send a window of usage again, as a whole.")
 
