@@ -17,7 +17,10 @@ from ledger.intake.rules import read_rules
 
 
 def batch_at(connection: sa.Connection, moment: datetime) -> int:
-    """Return the last batch that was received by a moment: what counted then is what counted as of it. 0: none was."""
+    """Return the last batch that had come by a moment: what counted then is what counted as of it. 0: none had.
+
+    It is the one before the first that came later. A batch from the spool came when it entered, not when it was sent.
+    """
     check_aware("moment", moment)
     batch_id: int = connection.execute(_BATCH_AT, {"moment": moment}).scalar_one()
     return batch_id
@@ -50,7 +53,18 @@ def as_known(connection: sa.Connection, moment: datetime, *, customer_id: str) -
 
 
 _BATCH_AT = sa.text("""
-select coalesce((select batch_id from usage_batch where received_at <= :moment order by batch_id desc limit 1), 0)
+select coalesce(
+    (
+        select min(b.batch_id) - 1 from usage_batch b
+        where coalesce(
+            case b.door
+                when 'spool' then (select min(r.entered_at) from usage_receipt r where r.batch_id = b.batch_id)
+            end,
+            b.received_at
+        ) > :moment
+    ),
+    (select max(batch_id) from usage_batch), 0
+)
 """)
 
 _REMEMBER = sa.text("""

@@ -19,13 +19,14 @@ from ledger.history import current_readings, get_invoice_at, list_invoices_at, r
 from ledger.intake.backfills import Backfill, commit_backfill, open_backfill, revert_backfill, stage
 from ledger.intake.corrections import amend, withdraw
 from ledger.intake.events import parse_objects
-from ledger.intake.history import batch_at
+from ledger.intake.history import as_known, batch_at
 from ledger.intake.readings import MetricReadings
+from ledger.intake.store import take_in
 from ledger.metrics import create_metric
 from tests.ledger.books import january, open_invoice, start, undone, use
 from tests.ledger.counted import same_as_counted_anew
 from tests.ledger.test_corrections import parsed
-from tests.ledger.usage import event, open_shop, send, tokens
+from tests.ledger.usage import event, number_of, open_shop, send, tokens
 from tests.metrics import metric
 
 FIRST = datetime(2026, 1, 20, 12, tzinfo=UTC)
@@ -125,7 +126,27 @@ def test_a_batch_is_found_by_the_moment_that_it_was_received(past: sa.Connection
     first = send(past, tokens("a", 1, timestamp="2026-01-20T10:00:00Z"), received_at=hour(0)).batch_id
     second = send(past, tokens("b", 1, timestamp="2026-01-20T10:00:00Z"), received_at=hour(2)).batch_id
     assert [batch_at(past, hour(n)) for n in (0, 1, 2)] == [first, first, second]
-    assert batch_at(past, hour(-1)) == 0
+    assert batch_at(past, hour(-1)) < first
+
+
+def test_a_batch_from_the_spool_is_known_from_when_it_entered(past: sa.Connection) -> None:
+    first = send(past, tokens("a", 1, timestamp="2026-01-20T10:00:00Z"), received_at=hour(1)).batch_id
+    batch = parse_objects([tokens("b", 1, timestamp="2026-01-20T10:00:00Z")], received_at=hour(0))
+    spooled = take_in(past, batch, door="spool", received_at=hour(0)).batch_id
+    past.execute(
+        sa.text("insert into usage_receipt values ('r', :batch_id, '{}', :spooled_at, :entered_at)"),
+        {"batch_id": spooled, "spooled_at": hour(0), "entered_at": hour(3)},
+    )
+    assert [batch_at(past, hour(n)) for n in (1, 2, 3)] == [first, first, spooled]
+
+
+def test_usage_of_strangers_was_nobodys_before_their_customer_was_recorded(past: sa.Connection) -> None:
+    send(past, tokens("a", 1, customer="late", timestamp="2026-01-20T10:00:00Z"), received_at=hour(0))
+    create_customer(past, Customer("late", "Late"))
+    for moment, events in ((hour(0), 0), (datetime(2199, 1, 1, tzinfo=UTC), 1)):
+        with as_known(past, moment, customer_id="late"):
+            assert number_of(past, "usage_event", "customer_id = 'late'") == events
+            assert number_of(past, "usage_rollup", "customer_id = 'late' and metric_id = 'tokens'") == events
 
 
 def test_what_was_not_recorded_at_a_moment_is_not_found(past: sa.Connection) -> None:
