@@ -20,7 +20,7 @@ from admin.http.doors import cloudevents, lago, metronome, shared_path
 from admin.http.parts import Parts
 from admin.http.spend_streams import SpendStreams
 from admin.known_keys import KnownKeys
-from admin.nudges import Nudges
+from admin.nudges import Nudges, oldest_marks
 from admin.spooling import Spooling
 
 POOL_SIZE = 10
@@ -70,7 +70,7 @@ async def parts_for(settings: Settings) -> AsyncIterator[Parts]:
     root = settings.meterbook_spool_dir
     try:
         async with AsyncExitStack() as stack:
-            nudges = await stack.enter_async_context(Nudges(durable.nudge))
+            nudges = await stack.enter_async_context(Nudges(durable.nudge, oldest=oldest_marks(engine)))
             spooling = None
             if root is not None:
                 opened = Spooling(engine, root, most_bytes=settings.meterbook_spool_bytes, told=nudges.add)

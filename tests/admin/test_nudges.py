@@ -1,7 +1,7 @@
 """Nudges: coalesced, in the background, never lost while the process lives."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from admin.errors import AwayError
 from admin.nudges import Nudges
@@ -75,3 +75,20 @@ async def test_a_fault_in_one_delivery_does_not_end_the_next() -> None:
         nudges.add(["b"])
         await until(lambda: len(heard) == 2)
     assert heard == [("a",), ("b",)]
+
+
+async def test_a_contract_that_has_its_oldest_mark_before_it_is_not_told_again_until_that_is_taken() -> None:
+    contracts = Contracts()
+    marks = {"a": 1, "b": 2}
+
+    async def oldest(contract_ids: Sequence[str]) -> Mapping[str, int]:
+        return {name: marks[name] for name in contract_ids if name in marks}
+
+    async with Nudges(contracts.deliver, interval=0.01, oldest=oldest) as nudges:
+        nudges.add(["a", "b", "has no mark"])
+        await until(lambda: contracts.heard == [("a", "b")])
+        nudges.add(["a", "b"])
+        await asyncio.sleep(0.05)
+        assert contracts.heard == [("a", "b")]
+        marks["a"] = 3  # the first is taken, a later one is there: nobody needs to say so
+        await until(lambda: contracts.heard == [("a", "b"), ("a",)])
