@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from admin.http.answers import Problem, json_answer
 from admin.http.parts import PartsOf, bearer_of_key
+from admin.http.texts import WITHOUT_NUL, OptionalQueryText
 from ledger.api_keys import ApiKey
 from ledger.completeness import HOUR, Completeness, Declaration, completeness, declare_usage
 
@@ -27,7 +28,7 @@ class Declared(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str = Field(min_length=1, max_length=256)
+    source: str = Field(min_length=1, max_length=256, pattern=WITHOUT_NUL)
     hour: AwareDatetime = Field(examples=["2026-10-05T12:00:00Z"])
     events: int = Field(ge=0, le=2**62)
 
@@ -61,7 +62,7 @@ def declare(
 )
 def get_completeness(
     parts: PartsOf,
-    source: Annotated[str | None, Query(max_length=256)] = None,
+    source: OptionalQueryText = None,
     start: AwareDatetime | None = None,
     end: AwareDatetime | None = None,
 ) -> Response:

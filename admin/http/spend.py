@@ -8,6 +8,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from admin.http.answers import Problem, json_answer
 from admin.http.parts import Parts, PartsOf, bearer_of_key
+from admin.http.texts import PathText
 from ledger.contracts import get_contract
 from ledger.spend import Spend, SpendByDay, spend, spend_by_day
 from ledger.spend_groups import SpendByGroup, spend_by_group
@@ -28,7 +29,7 @@ router = APIRouter(tags=["contracts"])
         404: {"model": Problem, "description": "There is no such contract."},
     },
 )
-def get_spend(contract_id: str, parts: PartsOf, by: Literal["product", "group", "day"] = "product") -> Response:
+def get_spend(contract_id: PathText, parts: PartsOf, by: Literal["product", "group", "day"] = "product") -> Response:
     """Return the spend of the current period by product, and what is left of prepaid amounts; or by day, or by group.
 
     By product and day it is read from what is posted in the ledger, so it cannot disagree with the books; by group it
@@ -51,7 +52,7 @@ def get_spend(contract_id: str, parts: PartsOf, by: Literal["product", "group", 
         429: {"model": Problem, "description": "As many listen already as one server serves."},
     },
 )
-async def get_spend_stream(contract_id: str, parts: PartsOf) -> Response:
+async def get_spend_stream(contract_id: PathText, parts: PartsOf) -> Response:
     """Send the spend by product now and, at most once a second, whenever its figures change (server-sent events).
 
     Between them comments show that the connection lives. It ends when the server does; then connect again.

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from admin.http.answers import Problem, json_answer
 from admin.http.parts import PartsOf, bearer_of_key
+from admin.http.texts import PathText, QueryText
 from ledger.errors import NotFoundError
 from ledger.explained_events import MOST, EventsPage, events_page
 from ledger.explaining import InvoiceExplanation, LineExplanation, TransferExplanation, explain
@@ -13,7 +14,6 @@ from ledger.tracing import EventTrace, trace_event
 
 router = APIRouter(tags=["trace"])
 
-Text = Annotated[str, Query(min_length=1, max_length=256)]
 After = Annotated[str | None, Query(max_length=128, description="`following` of the page before.")]
 
 
@@ -27,7 +27,7 @@ After = Annotated[str | None, Query(max_length=128, description="`following` of 
         404: {"model": Problem, "description": "No event came under this source and key."},
     },
 )
-def get_event_trace(source: Text, key: Text, parts: PartsOf) -> Response:
+def get_event_trace(source: QueryText, key: QueryText, parts: PartsOf) -> Response:
     """Return the way of an event from its batch to the payment, or why it got no further. Decimals are text."""
     with parts.engine.begin() as connection:
         found = trace_event(connection, source, key)
@@ -48,7 +48,7 @@ def get_event_trace(source: Text, key: Text, parts: PartsOf) -> Response:
     },
 )
 def get_explained_events(
-    subject: str, parts: PartsOf, after: After = None, limit: Annotated[int, Query(ge=1, le=MOST)] = 100
+    subject: PathText, parts: PartsOf, after: After = None, limit: Annotated[int, Query(ge=1, le=MOST)] = 100
 ) -> Response:
     """Return a page of the events of a line or transfer, and by `following` what the next page begins behind."""
     with parts.engine.begin() as connection:
@@ -65,7 +65,7 @@ def get_explained_events(
         404: {"model": Problem, "description": "There is no such invoice, line or transfer."},
     },
 )
-def get_explanation(subject: str, parts: PartsOf) -> Response:
+def get_explanation(subject: PathText, parts: PartsOf) -> Response:
     """Explain an invoice, a line (`INVOICE/POSITION`) or a transfer down to its days, each level compared."""
     with parts.engine.begin() as connection:
         return json_answer(explain(connection, subject))

@@ -113,3 +113,22 @@ def test_programs_ask_for_explanations_over_http(http: httpx.Client, engine: sa.
     assert ([one["key"] for one in page["events"]], page["value"], page["following"]) == (["a"], "100", None)
     assert http.get("/v1/explanations/acme-payg.2026-10-01/1", headers=headers).status_code == 404
     assert http.get(f"{path}/events", params={"after": "x"}, headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/contracts/a%00b/spend",
+        "/v1/contracts/a%00b/spend/stream",
+        "/v1/trace/events?source=a%00&key=b",
+        "/v1/explanations/a%00/1",
+        "/v1/explanations/a%00/events",
+        "/v1/usage/completeness?source=%00",
+    ],
+)
+def test_a_text_that_the_database_cannot_hold_is_refused_at_the_door(
+    http: httpx.Client, engine: sa.Engine, path: str
+) -> None:
+    with engine.begin() as connection:
+        headers = {"authorization": f"Bearer {create_api_key(connection, 'test')[1]}"}
+    assert http.get(path, headers=headers).status_code == 422
