@@ -9,7 +9,7 @@ from ledger.errors import InvalidError, NotFoundError
 from ledger.intake.corrections import Correction, amend, withdraw
 from ledger.intake.events import UsageEvent, parse_objects
 from tests.ledger.counted import same_as_counted_anew
-from tests.ledger.usage import NOON, cover, event, number_of, outcomes, rollup, send, tokens
+from tests.ledger.usage import NOON, cover, event, number_of, outcomes, proofs, rollup, send, tokens
 
 LATER = NOON + timedelta(hours=1)
 LARGE = '{"model": "large"}'
@@ -130,3 +130,10 @@ def test_content_that_a_key_has_had_is_a_duplicate_and_other_content_a_conflict(
     answers = outcomes(send(shop, tokens("a", 100), tokens("a", 40), tokens("a", 60), tokens("a", 61)))
     assert answers == ["duplicate", "duplicate", "duplicate", "conflict"]
     assert rollup(shop)["tokens", LARGE, "10-05 11:00"] == ("60", 1)
+
+
+def test_verification_finds_corrected_usage_right(shop: sa.Connection) -> None:
+    send(shop, tokens("a", 100), tokens("b", 7), tokens("c", 1, customer="stranger"))
+    amended(shop, tokens("a", 40, timestamp="2026-10-05T09:00:00Z"), tokens("c", 1))
+    withdrawn(shop, "b")
+    assert [check for check in proofs(shop) if not check.ok] == []
