@@ -53,8 +53,8 @@ mutants: $(READY) ## break pricing line by line, and list what no test notices; 
 	.venv/bin/mutmut run $(if $(ONLY),"$(ONLY)")
 	.venv/bin/mutmut results
 
-bench: $(READY) ## measure the speed promises
-	$(RUN) tests.bench
+bench: $(READY) ## measure the speed promises, into build/bench.json; ONLY=intake,hot takes parts, QUICK=1 less of each
+	$(RUN) tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 clean: ## stop the local stack; remove its data and all that was built here
 	@if test -x .venv/bin/python; then METERBOOK_HOME= $(RUN) infra.stack down; fi

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--only rating,intake,accrual,delay,close] [--quick] [--json FILE] [--usage FILE]`.
+"""`python -m tests.bench [--only rating,intake,http,accrual,delay,close] [--quick] [--json FILE] [--usage FILE]`.
 
 Measures on servers of its own, shows a table, and leaves nothing behind. No speed fails it; a wrong count does.
 """
@@ -7,8 +7,8 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -22,13 +22,44 @@ from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import InterruptedBySignal
 from ledger.database import create_engine
-from tests.bench import accrual, close, delay, intake, rating
-from tests.bench.figure import CountError, Figure, Spread, Tell
+from tests.bench import accrual, close, delay, hot, http, intake, posting, rating
+from tests.bench.figure import CountError, Figure, Spread, Tell, written
 from tests.bench.machine import Machine, describe
 
-FIGURES = ("rating", "intake", "accrual", "delay", "close")
-DURABLE = ("delay", "close")
-"""Measured after the others, because Temporal and the worker take time from whatever runs beside them."""
+JSON = CLONE / "build" / "bench.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a part measures on, and how much; `usage` is a file of real usage."""
+
+    stack: Stack
+    tell: Tell
+    quick: bool
+    usage: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the bench; `durable`: it needs Temporal, a worker and the HTTP API."""
+
+    name: str
+    measure: Callable[[Asked], list[Figure]]
+    durable: bool = False
+
+
+PARTS = (
+    Part("rating", lambda asked: rating.measure(asked.tell, quick=asked.quick)),
+    Part("posting", lambda asked: posting.measure(asked.stack, asked.tell, quick=asked.quick)),
+    Part("intake", lambda asked: intake.measure(asked.stack, asked.tell, quick=asked.quick, usage=asked.usage)),
+    Part("http", lambda asked: http.measure(asked.stack, asked.tell, quick=asked.quick)),
+    Part("accrual", lambda asked: accrual.measure(asked.stack, asked.tell, quick=asked.quick)),
+    Part("delay", lambda asked: delay.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),
+    Part("hot", lambda asked: hot.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),
+    Part("close", lambda asked: close.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),
+)
+"""The durable ones come last, because Temporal and the worker take time from whatever runs beside them."""
+NAMES = tuple(part.name for part in PARTS)
 
 
 def main() -> int:
@@ -53,9 +84,9 @@ def main() -> int:
         return 128 + interruption.number
     seconds = time.monotonic() - begin
     _show(console, machine, figures, seconds)
-    if arguments.json is not None:
-        measured = {"machine": asdict(machine), "figures": [asdict(figure) for figure in figures], "seconds": seconds}
-        arguments.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    measured = [written(figure, machine=machine.sentence) for figure in figures]
+    arguments.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -66,18 +97,13 @@ def _measure(
     figures: list[Figure] = []
     with running_stack(home, parts=("postgres",), environment={}, report=tell, remove_home=True) as stack:
         machine = _describe(stack, load)
-        if "rating" in arguments.only:
-            figures += rating.measure(tell, quick=arguments.quick)
-        if "intake" in arguments.only:
-            figures += intake.measure(stack, tell, quick=arguments.quick, usage=arguments.usage)
-        if "accrual" in arguments.only:
-            figures += accrual.measure(stack, tell, quick=arguments.quick)
-        if any(name in arguments.only for name in DURABLE):
-            stack.up(("temporal", "worker", "http"))
-        if "delay" in arguments.only:
-            figures += delay.measure(stack, tell, quick=arguments.quick)
-        if "close" in arguments.only:
-            figures += close.measure(stack, tell, quick=arguments.quick)
+        asked = Asked(stack, tell, arguments.quick, arguments.usage)
+        up = False
+        for part in (part for part in PARTS if part.name in arguments.only):
+            if part.durable and not up:
+                stack.up(("temporal", "worker", "http"))
+                up = True
+            figures += part.measure(asked)
     return machine, figures
 
 
@@ -119,9 +145,9 @@ def _figure(value: float) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--only", type=_names, default=FIGURES, help=f"some of {','.join(FIGURES)}")
+    parser.add_argument("--only", type=_names, default=NAMES, help=f"some of {','.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds of less, within a minute")
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--json", type=Path, default=JSON, help="the file that the figures are written to")
     parser.add_argument(
         "--usage", type=Path, help="a CSV file (TIMESTAMP, ContextTokens, GeneratedTokens) instead of generated usage"
     )
@@ -130,9 +156,9 @@ def _arguments() -> argparse.Namespace:
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    unknown = [name for name in names if name not in FIGURES]
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(FIGURES)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
     return names
 
 

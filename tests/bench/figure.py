@@ -1,12 +1,14 @@
 """A figure: what was measured, its yardstick in the same rounds, and how many times the yardstick's time it took."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Literal, Self
 
 Tell = Callable[[str], None]
 """Shows what is being measured now."""
+
+RATE = "per second"
 
 
 class CountError(Exception):
@@ -69,7 +71,7 @@ def compare(
         name=name,
         what=what,
         yardstick_what=yardstick_what,
-        unit="per second" if shown == "rate" else "ms",
+        unit=RATE if shown == "rate" else "ms",
         measured=spread(seconds),
         yardstick=spread(yardstick_seconds),
         times=Spread.of([ours / bare for ours, bare in zip(seconds, yardstick_seconds, strict=True)]),
@@ -77,6 +79,31 @@ def compare(
         operations=operations,
         note=note,
     )
+
+
+def written(figure: Figure, *, machine: str) -> dict[str, object]:
+    """Return a figure as `build/bench.json` holds it.
+
+    `value` and `yardstick` are medians in `unit`, and `ratio` is how many times the yardstick's value ours is: above 1
+    is better where the unit is a rate, and worse where it is a time.
+    """
+    times = figure.times.median
+    return {
+        "name": figure.name,
+        "value": figure.measured.median,
+        "unit": figure.unit,
+        "yardstick": figure.yardstick.median,
+        "ratio": 1 / times if figure.unit == RATE else times,
+        "machine": machine,
+        "what": figure.what,
+        "yardstick_what": figure.yardstick_what,
+        "value_spread": asdict(figure.measured),
+        "yardstick_spread": asdict(figure.yardstick),
+        "times_spread": asdict(figure.times),
+        "rounds": figure.rounds,
+        "operations": figure.operations,
+        "note": figure.note,
+    }
 
 
 def check_count(what: str, *, expected: object, found: object) -> None:
