@@ -309,7 +309,7 @@ _OBSTACLES = (
             ), k.start_at) < least(:until, coalesce(k.end_at, :until))
         order by k.contract_id
         """,
-        "contract {name} has a period in it that is not invoiced; invoice it first",
+        "a period in it is not invoiced yet (contract {name}); invoice it first",
     ),
     (
         """

@@ -17,6 +17,7 @@ from ledger.verification.books import add_up, check_books
 from ledger.verification.cash import CashLike, check_cash
 from ledger.verification.check import Check
 from ledger.verification.documents import check_invoices, check_receivables, documents_of
+from ledger.verification.kept import check_kept
 from ledger.verification.narrowing import narrowed, scope_of
 from ledger.verification.rating import check_rating, rate_contracts
 from ledger.verification.raw import Records, count_keys, read_records, stream_events
@@ -66,6 +67,7 @@ def verify(
         *check_usage(records, usage, usage_status(connection)),
         archives.check,
         *check_totals(connection, usage.totals, scope),
+        check_kept(connection, timelines, usage),
         *_check_money(records, timelines, usage, stripe_charges, scope),
     )
     found = tuple(within(scope, checks, archives.missing))

@@ -63,6 +63,7 @@ OF_ALL_EVENTS = frozenset(
         "rated quantities are accrued",
         "rated amounts are accrued",
         "frozen periods stand as they were billed",
+        "kept readings are those of the events",
         "invoices bill the usage that was rated",
         "usage revenue is what was rated",
         "deferred revenue is billed and neither drawn nor earned",

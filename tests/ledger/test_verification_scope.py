@@ -8,11 +8,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from ledger.accrual import accrue
 from ledger.database import create_engine
 from ledger.errors import InvalidError, NotFoundError
 from ledger.verification import Check, left_out, scope_of, verify
 from ledger.verification.scope import OF_A_MONTH, OF_ALL_CONTRACTS, OF_ALL_EVENTS
-from tests.ledger.proven import build
+from tests.ledger.proven import TENTH_OF_FEBRUARY, build
+from tests.ledger.usage import send, tokens
 
 JANUARY = date(2026, 1, 1)
 FEBRUARY = date(2026, 2, 1)
@@ -187,3 +189,17 @@ def test_keys_are_told_as_they_are_written_in_the_database(world: sa.Engine, dat
     assert row is not None
     assert isinstance(row[0], UUID)
     assert str(row[0]) in detail
+
+
+def test_a_kept_reading_that_is_not_that_of_the_events_is_found(world: sa.Engine, database_url: str) -> None:
+    name = "kept readings are those of the events"
+    with world.begin() as connection:
+        late = tokens("k1", 5, customer="globex-eu", timestamp="2026-02-05T10:00:00Z")
+        send(connection, late, received_at=TENTH_OF_FEBRUARY)
+        accrue(connection, "tiered", as_of=TENTH_OF_FEBRUARY)
+    right = checks(world)
+    assert wrong(right) == set()
+    assert right[name].left == right[name].right != "0"
+    falsify(database_url, "update kept_reading set quantities[1] = quantities[1] + 1 where contract_id = 'tiered'")
+    assert wrong(checks(world)) == wrong(checks(world, "tiered")) == {name}
+    assert wrong(checks(world, "quarters")) == set()
