@@ -3,9 +3,12 @@
 Whatever comes, the answer is no failure of the server, has a documented status and type, and the documented form.
 """
 
+from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 import schemathesis
 import sqlalchemy as sa
@@ -24,10 +27,11 @@ from admin.http import create_app
 from ledger.api_keys import create_api_key
 from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
+from ledger.database import create_engine
 from ledger.entities import Entity, create_entity
 from ledger.files.contracts import parse_contract
 from ledger.metrics import create_metric
-from tests.admin.conftest import CONTRACT, NOWHERE
+from tests.admin.conftest import CONTRACT, NOWHERE, serving
 from tests.metrics import metric
 
 CHECKS = [
@@ -53,16 +57,28 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def sent(http: httpx.Client, engine: sa.Engine) -> httpx.Client:
-    """A client with a key, of a server that has a contract."""
-    with engine.begin() as connection:
-        create_entity(connection, Entity("nordlicht", "Nordlicht", "EUR", "Europe/Berlin", "NL"))
-        create_customer(connection, Customer("acme", "Acme"))
-        create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
-        create_contract(connection, parse_contract(CONTRACT, start="2026-01-01"), by="test")
-        http.headers["authorization"] = f"Bearer {create_api_key(connection, 'test')[1]}"
-    return http
+@pytest.fixture(scope="module")
+def sent(postgres_url: str, template_database: str) -> Iterator[httpx.Client]:
+    """A client with a key, of one server for all operations; it has a contract."""
+    name = f"test_{uuid4().hex[:12]}"
+    url = sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'create database "{name}" template "{template_database}"')
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            create_entity(connection, Entity("nordlicht", "Nordlicht", "EUR", "Europe/Berlin", "NL"))
+            create_customer(connection, Customer("acme", "Acme"))
+            create_metric(connection, metric("tokens", "llm.request", "sum", "tokens"))
+            create_contract(connection, parse_contract(CONTRACT, start="2026-01-01"), by="test")
+            key = create_api_key(connection, "test")[1]
+        engine.dispose()
+        try:
+            chosen = Settings(database_url=url, temporal_address=NOWHERE, stripe_webhook_secret="whsec_test")  # noqa: S106
+            with serving(chosen) as client:
+                client.headers["authorization"] = f"Bearer {key}"
+                yield client
+        finally:
+            server.execute(f'drop database if exists "{name}" with (force)')
 
 
 @pytest.mark.parametrize(
