@@ -16,7 +16,7 @@ import httpx
 from infra.demo.commands import DemoError, Product, files_folder
 from infra.demo.months import Months
 from infra.demo.screen import Screen
-from infra.demo.traffic import Traffic, batches, late_events
+from infra.demo.traffic import SOURCE, Traffic, batches, late_events
 from infra.stack import RunningStack
 
 ENTITY = "nordlicht"
@@ -24,6 +24,8 @@ FIRST_CONTRACTS = {"acme": "acme-payg", "bluebird": "bluebird-tiers", "cobalt": 
 LATER_CONTRACT = "dune-prepaid"
 CONTRACTS = (*FIRST_CONTRACTS.values(), LATER_CONTRACT)
 LATE = 25
+LATE_AMOUNT = LATE * (1000 * Decimal("0.00003") + 100 * Decimal("0.00012"))
+"""Each late event has 1,000 input and 100 output tokens: 1.05 in all, which is whole cents."""
 PATIENCE_SECONDS = 60
 
 Found = TypeVar("Found")
@@ -124,15 +126,24 @@ def pay_by_transfer(product: Product, screen: Screen) -> None:
 
 
 def send_late(product: Product, screen: Screen, months: Months) -> None:
-    """Send usage of an invoiced period: kept and shown, never slipped into an issued invoice."""
-    screen.step("Usage that comes after its period was invoiced is kept, and shown as unmatched")
+    """Send usage of an invoiced period: in the books at once, on the next invoice, never slipped into an issued one."""
+    screen.step("Usage that comes after its period was invoiced waits for the next invoice, line by line")
     key = product.read("apikey", "create", "demo-late")["secret"]
     events = late_events(
         "acme", datetime.combine(months.before_last + timedelta(days=9), datetime.min.time(), UTC), count=LATE
     )
     _post(product, key, json.dumps(events), content_type="application/json")
-    unmatched = product.read("usage", "status")["unmatched"]
-    screen.check("late events unmatched, with the reason", expected=LATE, found=unmatched["period_invoiced"])
+    pending = _wait(lambda: _pending(product), "late usage to be accrued")
+    screen.show(product.run("usage", "late"))
+    screen.check("what the next invoice will bill of late usage", expected=LATE_AMOUNT, found=sum(pending, Decimal(0)))
+    way = product.read("trace", "event", SOURCE, "late-acme-000")
+    screen.check("the way of a late event ends in the contract's balance", expected=True, found="acme-payg" in str(way))
+
+
+def _pending(product: Product) -> list[Decimal] | None:
+    """Return what waits for the next invoice of the first contract, once all of it is accrued."""
+    found = [Decimal(line["amount"]) for line in product.read("usage", "late", "--contract", "acme-payg")["pending"]]
+    return found if found and product.read("usage", "status")["waiting"] == 0 else None
 
 
 def prove(product: Product, screen: Screen, traffic: Traffic, months: Months) -> None:
@@ -174,6 +185,7 @@ def _check_customers(product: Product, screen: Screen, traffic: Traffic) -> None
     for customer in ("acme", "dune"):
         used = traffic.used[customer]
         expected = used.input_tokens * Decimal("0.00003") + used.output_tokens * Decimal("0.00012")
+        expected += LATE_AMOUNT if customer == "acme" else 0
         screen.check(f"spend of {customer}: tokens times price", expected=expected.normalize(),
                      found=Decimal(rows[customer]["spend"]).normalize())  # fmt: skip
 

@@ -116,14 +116,21 @@ def alias_locks(aliases: Iterable[str]) -> list[int]:
 
 
 def _lock_customers(connection: sa.Connection, aliases: Sequence[str]) -> Customers:
-    """Lock the customers of a batch by alias, and against `attribute_aliases` the aliases that nobody has."""
+    """Lock the customers of a batch by alias, and against `attribute_aliases` the aliases that nobody has.
+
+    An alias may move while its customer is waited for; then the customer of now is locked too.
+    """
     by_alias = _customers(connection, aliases)
     strangers = [alias for alias in aliases if alias not in by_alias]
     if strangers:
         connection.execute(_LOCK_STRANGERS, {"space": ALIAS_LOCK_SPACE, "locks": alias_locks(strangers)})
         by_alias |= _customers(connection, strangers)
-    minutes = connection.execute(_LOCK_CUSTOMERS, {"ids": sorted({*by_alias.values()})})
-    return Customers(by_alias, dict(minutes.all()))
+    while True:
+        minutes = connection.execute(_LOCK_CUSTOMERS, {"ids": sorted({*by_alias.values()})})
+        found = Customers(by_alias, dict(minutes.all()))
+        by_alias = _customers(connection, aliases)
+        if by_alias == found.by_alias:
+            return found
 
 
 def _customers(connection: sa.Connection, aliases: Sequence[str]) -> dict[str, str]:
