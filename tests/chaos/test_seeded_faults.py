@@ -32,8 +32,10 @@ from workflows import starting
 pytestmark = pytest.mark.chaos
 
 USUAL = "1-50"
-TOGETHER = 5
+TOGETHER = 10
 """So many seeds share a round, and with it what is killed."""
+AT_ONCE = 5
+"""So many of them send at a time."""
 AGAIN_AFTER_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
 SETTLE_SECONDS = 90.0
@@ -171,11 +173,11 @@ def test_whatever_is_sent_corrected_and_killed_everything_counts_once(world: Wor
     start_contracts(world, [plan.name for plan in plans])
     killer = threading.Thread(target=inflict, args=(world, [fault for plan in plans for fault in plan.faults]))
     killer.start()
-    with ThreadPoolExecutor(TOGETHER) as senders:
+    with ThreadPoolExecutor(AT_ONCE) as senders:
         [*senders.map(lambda plan: send(world, plan), plans)]
     killer.join()
     eventually(lambda: entered(world, plans), bool, seconds=SETTLE_SECONDS)
-    with ThreadPoolExecutor(TOGETHER) as correctors:
+    with ThreadPoolExecutor(AT_ONCE) as correctors:
         [*correctors.map(lambda plan: correct(world, plan), plans)]
     for plan in plans:
         insist(world, [event.body(plan.name) for event in plan.conflicts])
