@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--only rating,intake,http,accrual,delay,close] [--quick] [--json FILE] [--usage FILE]`.
+"""`python -m tests.bench [--only rating,intake,growth,...] [--quick] [--json FILE] [--usage FILE]`.
 
 Measures on servers of its own, shows a table, and leaves nothing behind. No speed fails it; a wrong count does.
 """
@@ -22,7 +22,7 @@ from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import InterruptedBySignal
 from ledger.database import create_engine
-from tests.bench import accrual, close, delay, hot, http, intake, posting, rating
+from tests.bench import accrual, close, delay, growth, hot, http, intake, posting, rating
 from tests.bench.figure import CountError, Figure, Spread, Tell, written
 from tests.bench.machine import Machine, describe
 
@@ -52,6 +52,7 @@ PARTS = (
     Part("rating", lambda asked: rating.measure(asked.tell, quick=asked.quick)),
     Part("posting", lambda asked: posting.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("intake", lambda asked: intake.measure(asked.stack, asked.tell, quick=asked.quick, usage=asked.usage)),
+    Part("growth", lambda asked: growth.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("http", lambda asked: http.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("accrual", lambda asked: accrual.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("delay", lambda asked: delay.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),

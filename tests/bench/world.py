@@ -38,6 +38,12 @@ BARE_TABLES = (
         customer text not null, type text not null, properties jsonb not null
     )
     """,
+    """
+    create table bare_keyed (
+        ts timestamptz not null, source text not null, key text not null,
+        customer text not null, type text not null, properties jsonb not null, primary key (source, key)
+    )
+    """,
     "create table bare_row (number bigint not null, word text not null)",
 )
 CONTRACT = """
@@ -127,7 +133,7 @@ def own_database(stack: Stack, name: str) -> Iterator[sa.Engine]:
     with psycopg.connect(address) as server:
         for statement in BARE_TABLES:
             server.execute(statement)
-        rights = sql.SQL("grant insert, select, truncate on bare_event, bare_row to {}")
+        rights = sql.SQL("grant insert, select, truncate on bare_event, bare_keyed, bare_row to {}")
         server.execute(rights.format(sql.Identifier(APPLICATION_ROLE)))
     engine = create_engine(address)
     try:
