@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from ledger.intake.archived import archived_until
 from ledger.intake.changes import (
     Act,
     Correction,
@@ -18,7 +19,6 @@ from ledger.intake.changes import (
     lock_customers,
     share_corrections,
 )
-from ledger.intake.partitions import archived_until
 from ledger.intake.rollup import ALIAS_LOCK_SPACE, add_past, forget, share_metrics
 from ledger.intake.rules import Rule, read_rules
 from ledger.intake.store import alias_locks

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.intake.archived import archived_until
 from ledger.intake.changes import LONGEST_REASON, Act, Correction, Progress, begin, carry_out
 from ledger.intake.events import (
     FieldError,
@@ -24,7 +25,6 @@ from ledger.intake.events import (
     payload_hash,
     rejection,
 )
-from ledger.intake.partitions import archived_until
 
 BACKFILL = schema.backfill
 

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from ledger.checks import check_aware, check_text
 from ledger.errors import InvalidError, NotFoundError, StateError
+from ledger.intake.archived import archived_until
 from ledger.intake.events import properties_of, shown
-from ledger.intake.partitions import archived_until
 from ledger.intake.rollup import EVENTS_AT_ONCE, recount, share_metrics
 from ledger.intake.rules import Rule, UnmeasurableError, measure, read_rules
 

@@ -91,7 +91,7 @@ def parse_json(body: bytes, *, received_at: datetime) -> ParsedBatch:
     _check_size(body)
     try:
         objects = _DECODER.decode(body)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, DecimalException):
         return _parse_each(body, received_at=received_at)
     if not isinstance(objects, list):
         raise InvalidError("the body must be a JSON array of events, or NDJSON with one event a line")
@@ -419,7 +419,7 @@ def _check_size(body: bytes) -> None:
 def _parse_each(body: bytes, *, received_at: datetime) -> ParsedBatch:
     try:
         parts = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, DecimalException) as error:
         raise InvalidError(
             f"the body is not a JSON array ({error}); send an array of events, or NDJSON; NaN is not JSON"
         ) from error
@@ -429,7 +429,7 @@ def _parse_each(body: bytes, *, received_at: datetime) -> ParsedBatch:
 def _decoded(text: bytes) -> object:
     try:
         return _DECODER.decode(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, DecimalException):
         return _Unreadable(text[:MAX_RAW].decode(errors="replace"))
 
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.checks import check_aware
 from ledger.errors import InvalidError, NotFoundError, StateError
-from pricing.calendar import Period
+from ledger.intake.archived import month_span
 
 MONTHS_AHEAD = 2
 """How many months after the current one have their partition ready."""
@@ -80,12 +80,6 @@ class RowsDigest(NamedTuple):
     digest: int
 
 
-def month_span(month: date) -> Period:
-    """Return the half-open span of a month in UTC; `month` is any day of it."""
-    first = datetime(month.year, month.month, 1, tzinfo=UTC)
-    return Period(first, datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC))
-
-
 def make_partitions(connection: sa.Connection, *, at: datetime) -> tuple[date, ...]:
     """Make the partitions of the month of `at` and of the next two where they are missing; return the three months."""
     check_aware("at", at)
@@ -95,14 +89,6 @@ def make_partitions(connection: sa.Connection, *, at: datetime) -> tuple[date, .
     for month in months:
         connection.execute(_PARTITION, {"month": month})
     return tuple(months)
-
-
-def archived_until(connection: sa.Connection) -> datetime | None:
-    """Return the end of the last detached month: no event before it can be read; None while all can."""
-    last: date | None = connection.execute(
-        sa.select(sa.func.max(ARCHIVE.c.month)).where(ARCHIVE.c.detached_at.is_not(None))
-    ).scalar_one()
-    return None if last is None else month_span(last).end
 
 
 def list_archives(connection: sa.Connection) -> tuple[Archive, ...]:

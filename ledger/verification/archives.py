@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import schema
-from ledger.intake.partitions import Archive, list_archives, month_span, read_archive, sha256_of_file
+from ledger.intake.archived import month_span
+from ledger.intake.partitions import Archive, list_archives, read_archive, sha256_of_file
 from ledger.verification.check import Check, Differences
 from ledger.verification.raw import Event
 from ledger.verification.scope import Scope

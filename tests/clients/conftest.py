@@ -1,7 +1,6 @@
 """The client package against the real server; it is read from its own folder, as it is not installed here."""
 
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,22 +10,20 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from meterbook_client import Event
+
+from activities.settings import Settings
+from ledger import schema
+from ledger.api_keys import create_api_key
+from ledger.contracts import create_contract
+from ledger.customers import Customer, create_customer
+from ledger.entities import Entity, create_entity
+from ledger.files.contracts import parse_contract
+from ledger.metrics import create_metric
+from tests.admin.conftest import CONTRACT, NOWHERE, serving
+from tests.metrics import metric
 
 PACKAGE = Path(__file__).resolve().parents[2] / "clients" / "python"
-sys.path.insert(0, str(PACKAGE))
-
-from meterbook_client import Event  # noqa: E402 - found only by the line above
-
-from activities.settings import Settings  # noqa: E402
-from ledger import schema  # noqa: E402
-from ledger.api_keys import create_api_key  # noqa: E402
-from ledger.contracts import create_contract  # noqa: E402
-from ledger.customers import Customer, create_customer  # noqa: E402
-from ledger.entities import Entity, create_entity  # noqa: E402
-from ledger.files.contracts import parse_contract  # noqa: E402
-from ledger.metrics import create_metric  # noqa: E402
-from tests.admin.conftest import CONTRACT, NOWHERE, serving  # noqa: E402
-from tests.metrics import metric  # noqa: E402
 
 
 @pytest.fixture

@@ -217,7 +217,9 @@ def test_usage_of_a_closed_month_is_posted_on_the_first_open_day(shop: sa.Connec
     assert rows(shop) == [row(20, "", "1000", "0.3")]
 
 
-def test_late_usage_of_a_frozen_period_draws_what_its_lots_have_left_before_open_periods_do(shop: sa.Connection) -> None:
+def test_late_usage_of_a_frozen_period_draws_what_its_lots_have_left_before_open_periods_do(
+    shop: sa.Connection,
+) -> None:
     start(shop, products=[TOKENS], commits=[PREPAID])
     use(shop, "a", 20000, "2026-01-20T10:00:00Z")  # 6.00
     rated = freeze_period(shop, "plan", JANUARY_STARTS, at=FOURTH_OF_FEBRUARY)

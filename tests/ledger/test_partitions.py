@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from ledger.accrual import accrue
 from ledger.errors import InvalidError, NotFoundError, StateError
+from ledger.intake.archived import archived_until
 from ledger.intake.partitions import (
     archive,
-    archived_until,
     detach,
     digest_of_file,
     list_months,
