@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ledger.contract_checks import metrics_of, spans_of_customer
 from ledger.contracts import Contract
 from ledger.intake.readings import metric_event_types, read_metrics
+from ledger.intake.rules import read_rules
 from pricing.agreements import usage_products
 from pricing.calendar import Period
 from pricing.models import wants_values
@@ -84,6 +85,13 @@ def earlier_readings(
                 nothing = Reading(metric_id, start, end, ZERO, groups)
                 earlier.append(used.get((groups, start), nothing))
     return tuple(earlier)
+
+
+def metrics_read_by_event(connection: sa.Connection, terms: Sequence[Terms]) -> frozenset[str]:
+    """Return the priced metrics that only the events themselves can tell: single values, and percentiles."""
+    percentiles = {rule.metric_id for rule in read_rules(connection) if rule.version.aggregation == "percentile"}
+    priced = {metric_id for version in terms for metric_id in metrics_of(version)}
+    return _metrics_with_values(terms) | (percentiles & priced)
 
 
 def _metrics_with_values(terms: Sequence[Terms]) -> frozenset[str]:

@@ -14,12 +14,15 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ledger import schema
+from ledger.billable import metrics_read_by_event
 from ledger.contracts import Contract, lots_of, terms_of
+from ledger.intake.archived import archived_until
 from ledger.marks import Mark
 from ledger.periods import ContractPeriod
 from ledger.rating import entity_zone, rate_usage
 from ledger.shares import ACCRUED, Place, Share
 from ledger.terms_codec import terms_from_json
+from pricing.errors import PricingError
 from pricing.late import DayShare, late_shares
 from pricing.money import EXACT, ZERO, total
 from pricing.rated import RatedPeriod
@@ -60,11 +63,14 @@ def rate_late(
     A difference of a period in money below the contract's `ignore_late_below` leaves it as it was billed. Raises
     `PricingError` when one cannot be rated.
     """
+    if not periods:
+        return ()
     zone = entity_zone(connection, contract)
     lots = _lots_after_billing(connection, contract)
     found = []
     for recorded in periods:
         terms = billed_terms(connection, contract, recorded)
+        _check_events_are_here(connection, recorded, terms)
         nothing_left = [replace(lot, amount=ZERO) for lot in lots]
         period = recorded.period
         rated = rate_usage(connection, contract, terms, nothing_left, period, as_of=period.end, priced_only=True)
@@ -94,6 +100,20 @@ def billed_terms(connection: sa.Connection, contract: Contract, recorded: Contra
     if stored is None:
         return terms_of(connection, contract.contract_id)
     return tuple(terms_from_json(version) for version in stored)
+
+
+def _check_events_are_here(connection: sa.Connection, recorded: ContractPeriod, terms: Sequence[Terms]) -> None:
+    """Raise `PricingError` where a period can only be rated from events that have left the database."""
+    archived = archived_until(connection)
+    if archived is None or recorded.period.start >= archived:
+        return
+    by_event = metrics_read_by_event(connection, terms)
+    if by_event:
+        raise PricingError(
+            f"late usage of the period of contract {recorded.contract_id} from {recorded.period.start.isoformat()} "
+            f"cannot be rated: {', '.join(sorted(by_event))} is read from single events, which are archived up to "
+            f"{archived.isoformat()}; withdraw the late events, and settle the difference by hand"
+        )
 
 
 def _touched(

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--only rating,intake,growth,...] [--quick] [--json FILE] [--usage FILE]`.
+"""`python -m tests.bench [--only PART,PART] [--quick] [--json FILE] [--usage FILE]` measures; `--help` names the parts.
 
 Measures on servers of its own, shows a table, and leaves nothing behind. No speed fails it; a wrong count does.
 """

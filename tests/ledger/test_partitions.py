@@ -21,6 +21,7 @@ from ledger.intake.partitions import (
     months_to_archive,
 )
 from ledger.invoices import draft_period, finalise
+from pricing.errors import PricingError
 from tests.ledger.books import JANUARY_STARTS, start
 from tests.ledger.usage import number_of, open_shop, outcomes, rollup, send, tokens
 
@@ -191,3 +192,20 @@ def test_a_policy_names_the_months_that_leave_oldest_first(shop: sa.Engine) -> N
         assert months_to_archive(connection, keep=2, at=MARCH) == ()
         with pytest.raises(InvalidError, match="at least 1 month must be kept"):
             months_to_archive(connection, keep=0, at=MARCH)
+
+
+def test_late_usage_that_only_archived_events_could_rate_stops_and_says_so(engine: sa.Engine, tmp_path: Path) -> None:
+    price = "{model: percentage, rate_percent: 1, minimum_per_event: 1}"
+    by_event = f"- {{id: tokens, name: Tokens, metric: tokens, price: {price}}}"
+    with engine.begin() as connection:
+        open_shop(connection)
+        start(connection, products=[by_event], commits=[], end="2026-03-01")
+        send(connection, tokens("j1", 1250, timestamp="2026-01-05T11:30:00Z"), received_at=LATE_JANUARY)
+    invoice_all(engine)
+    with engine.begin() as connection:
+        archive(connection, JANUARY, tmp_path, at=MARCH)
+        detach(connection, JANUARY, at=MARCH)
+    with engine.begin() as connection:
+        send(connection, tokens("late", 10, timestamp="2026-01-06T11:30:00Z"), received_at=MARCH)
+        with pytest.raises(PricingError, match="is read from single events, which are archived up to 2026-02-01"):
+            accrue(connection, "plan", as_of=MARCH)
