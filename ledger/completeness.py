@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ledger.checks import check_aware, check_text
 from ledger.errors import InvalidError
+from ledger.intake.status import REASON
 
 HOUR = timedelta(hours=1)
 LOOKED_BACK = timedelta(days=30)
@@ -169,14 +170,9 @@ def _silences(connection: sa.Connection, source: str | None, now: datetime) -> I
 
 
 # One statement, so that all its figures are of one instant.
-_USAGE = sa.text("""
+_TEXT = """
 with counted as (
-    select t.source, date_trunc('hour', t.bucket_start, 'UTC') as hour, t.events,
-        a.customer_id is not null and t.type in (select event_type from metric) and exists (
-            select from contract k
-            where k.customer_id = a.customer_id
-                and t.bucket_start >= k.start_at and (k.end_at is null or t.bucket_start < k.end_at)
-        ) as is_rated
+    select t.source, date_trunc('hour', t.bucket_start, 'UTC') as hour, t.events, {reason} is null as is_rated
     from usage_tally t left join customer_alias a on a.alias = t.customer_alias
     where t.bucket_start >= :start and t.bucket_start < :end
         and (cast(:source as text) is null or t.source = :source)
@@ -211,7 +207,8 @@ select coalesce(c.source, d.source) as source, coalesce(c.hour, d.hour) as hour,
 from came c full join declared d on d.source = c.source and d.hour = c.hour
 where c.accepted > 0 or d.source is not null
 order by source, hour
-""")
+"""
+_USAGE = sa.text(_TEXT.format(reason=REASON))
 
 _ARRIVALS = sa.text("""
 select source, received_hour, accepted, duplicate, conflict, rejected from usage_outcome

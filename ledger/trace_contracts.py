@@ -110,7 +110,8 @@ class ContractTrace:
     """A contract whose term covers the event. `is_late`: it counts only since its period was frozen.
 
     `balance` says whether its accrual has taken the event in; `stopped`: it cannot, because of `problem`. Without
-    charges, no product in force prices its metrics.
+    charges, no product in force prices its metrics. `is_priced` is False where its period was billed by terms without a
+    price for anything of the event's type.
     """
 
     contract_id: str
@@ -122,6 +123,7 @@ class ContractTrace:
     balance: Balance
     problem: str | None
     charges: tuple[ChargeTrace, ...]
+    is_priced: bool = True
 
 
 def trace_contracts(
@@ -152,6 +154,9 @@ def _trace(
         balance=_balance(connection, event, contract, cutoff),
         problem=contract.problem,
         charges=tuple(_charges(connection, event, metrics, contract, recorded)),
+        is_priced=connection.execute(
+            _IS_PRICED, {"contract_id": contract.contract_id, "moment": event.timestamp, "type": event.type}
+        ).scalar_one(),
     )
 
 
@@ -261,6 +266,11 @@ def _lines(connection: sa.Connection, place: dict[str, object]) -> tuple[BilledL
 _COVERING = sa.text("""
 select contract_id from contract
 where customer_id = :customer_id and start_at <= :moment and (end_at is null or end_at > :moment) order by contract_id
+""")
+
+_IS_PRICED = sa.text("""
+select coalesce(bool_and(billed_types is null or :type = any(billed_types)), true) from contract_period
+where contract_id = :contract_id and start_at <= :moment and end_at > :moment
 """)
 
 _MARKS = sa.text("""

@@ -15,7 +15,15 @@ from ledger.trace_metrics import MetricTrace, trace_metrics
 from ledger.trace_past import Past, Revision, read_past
 
 Standing = Literal[
-    "matched", "unknown_customer", "no_metric", "no_contract", "withdrawn", "archived", "rejected", "never_came"
+    "matched",
+    "unknown_customer",
+    "no_metric",
+    "no_contract",
+    "no_price",
+    "withdrawn",
+    "archived",
+    "rejected",
+    "never_came",
 ]
 """What `usage_status` counts the event as; the last three are not told apart there."""
 
@@ -81,16 +89,22 @@ def trace_event(connection: sa.Connection, source: str, key: str) -> EventTrace:
 def _standing(past: Past, metrics: tuple[MetricTrace, ...], contracts: tuple[ContractTrace, ...]) -> Standing:
     """Return the first reason that applies, in the order in which `usage_status` looks for one."""
     if past.current is None:
-        if past.archived is not None:
-            return "archived"
-        if past.is_known:
-            return "withdrawn"
-        return "rejected" if past.refused else "never_came"
+        return _gone(past)
     if past.current.customer_id is None:
         return "unknown_customer"
     if not metrics:
         return "no_metric"
-    return "matched" if contracts else "no_contract"
+    if any(contract.is_priced for contract in contracts):
+        return "matched"
+    return "no_price" if contracts else "no_contract"
+
+
+def _gone(past: Past) -> Standing:
+    if past.archived is not None:
+        return "archived"
+    if past.is_known:
+        return "withdrawn"
+    return "rejected" if past.refused else "never_came"
 
 
 def _ending(standing: Standing, metrics: tuple[MetricTrace, ...], contracts: tuple[ContractTrace, ...]) -> Ending:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from ledger.intake.status import UnmatchedReason
+from ledger.intake.status import REASON, UnmatchedReason
 
 EXAMPLES = 3
 BUCKET = timedelta(minutes=15)
@@ -73,19 +73,13 @@ def _fix(reason: UnmatchedReason, alias: str, customer_id: str | None, event_typ
         case "no_contract":
             day = first.astimezone(UTC).date()
             return f"meterbook contract start contract.yaml --start {day}  # a contract of customer {customer_id}"
+        case "no_price":
+            return f"meterbook usage late  # their period is invoiced by terms without a price for {event_type}"
 
 
-# The reasons are those of `ledger.intake.status`, in its order.
-_UNMATCHED = sa.text("""
+_TEXT = """
 with reasons as (
-    select t.customer_alias, a.customer_id, t.type, t.bucket_start, t.events, case
-        when a.customer_id is null then 'unknown_customer'
-        when t.type not in (select event_type from metric) then 'no_metric'
-        when not exists (
-            select from contract k
-            where k.customer_id = a.customer_id
-                and t.bucket_start >= k.start_at and (k.end_at is null or t.bucket_start < k.end_at)
-        ) then 'no_contract' end as reason
+    select t.customer_alias, a.customer_id, t.type, t.bucket_start, t.events, {reason} as reason
     from usage_tally t left join customer_alias a on a.alias = t.customer_alias
     where t.events > 0
 )
@@ -94,7 +88,8 @@ select reason, customer_alias, customer_id, type, sum(events)::bigint as events,
 from reasons where reason is not null
 group by reason, customer_alias, customer_id, type
 order by sum(events) desc, customer_alias, type limit :limit
-""")
+"""
+_UNMATCHED = sa.text(_TEXT.format(reason=REASON))
 
 _EXAMPLES = sa.text("""
 select source, key from usage_event

@@ -56,6 +56,7 @@ REASONS = {
     "unknown_customer": "no customer has the name they came under; create it with that alias",
     "no_metric": "no metric counts their type; create one",
     "no_contract": "no contract covers their time; start one",
+    "no_price": "their period is invoiced by terms that have no price for their type",
 }
 """Why accepted events are not on any balance, and the remedy."""
 

@@ -12,7 +12,30 @@ import sqlalchemy as sa
 
 from ledger.database import Json
 
-UnmatchedReason = Literal["unknown_customer", "no_metric", "no_contract"]
+UnmatchedReason = Literal["unknown_customer", "no_metric", "no_contract", "no_price"]
+
+REASON = """case
+    when a.customer_id is null then 'unknown_customer'
+    when t.type not in (select event_type from metric) then 'no_metric'
+    when not exists (
+        select from contract k
+        where k.customer_id = a.customer_id
+            and t.bucket_start >= k.start_at and (k.end_at is null or t.bucket_start < k.end_at)
+    ) then 'no_contract'
+    when not exists (
+        select from contract k
+        left join contract_period p on p.contract_id = k.contract_id
+            and t.bucket_start >= p.start_at and t.bucket_start < p.end_at
+        where k.customer_id = a.customer_id
+            and t.bucket_start >= k.start_at and (k.end_at is null or t.bucket_start < k.end_at)
+            and (p.billed_types is null or t.type = any(p.billed_types))
+    ) then 'no_price'
+end"""
+"""Why a row t of the tally, whose alias is a, is rated by nobody; null where it is. One place for all who tell.
+
+A bucket of the tally lies wholly inside or outside a contract's term, because terms begin and end on the grid. Of a
+frozen period the terms that it was billed with decide; in an open one what has no price stops the contract.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +131,7 @@ def usage_status(connection: sa.Connection) -> UsageStatus:
             hours.append(SourceHour(row.source, row.hour, row.accepted, row.duplicate, row.conflict, row.rejected))
         else:
             events[row.reason] += row.accepted
-    reasons: tuple[UnmatchedReason, ...] = ("unknown_customer", "no_metric", "no_contract")
+    reasons: tuple[UnmatchedReason, ...] = ("unknown_customer", "no_metric", "no_contract", "no_price")
     p50, p99 = connection.execute(_DELAYS).one()
     return UsageStatus(
         hours=tuple(hours),
@@ -133,20 +156,11 @@ def list_rejected(connection: sa.Connection, *, limit: int = 100) -> tuple[Rejec
     return tuple(RejectedEvent(*row) for row in connection.execute(_REJECTED, {"limit": limit}))
 
 
-# One statement, so that all its figures are of one instant. A bucket of the tally lies wholly inside or outside a
-# contract's term, because terms begin and end on the grid. What is withdrawn is counted by itself, so that the sum of
+# One statement, so that all its figures are of one instant. What is withdrawn is counted by itself, so that the sum of
 # all three is a proof.
-_STATUS = sa.text("""
+_TEXT = """
 with covered as (
-    select t.events, case
-        when a.customer_id is null then 'unknown_customer'
-        when t.type not in (select event_type from metric) then 'no_metric'
-        when not exists (
-            select from contract k
-            where k.customer_id = a.customer_id
-                and t.bucket_start >= k.start_at and (k.end_at is null or t.bucket_start < k.end_at)
-        ) then 'no_contract'
-        else 'covered' end as reason
+    select t.events, coalesce({reason}, 'covered') as reason
     from usage_tally t left join customer_alias a on a.alias = t.customer_alias
 ),
 last as (select distinct on (key_hash) payload_hash from usage_correction order by key_hash, revision desc)
@@ -156,7 +170,8 @@ select reason, null, null, sum(events)::bigint, 0, 0, 0 from covered group by re
 union all
 select 'withdrawn', null, null, count(*), 0, 0, 0 from last where payload_hash is null
 order by hour desc, source
-""")
+"""
+_STATUS = sa.text(_TEXT.format(reason=REASON))
 
 _DELAYS = sa.text("""
 select percentile_cont(0.5) within group (order by seconds), percentile_cont(0.99) within group (order by seconds)

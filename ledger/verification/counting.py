@@ -303,9 +303,10 @@ class Counting:
             return "unknown_customer"
         if not kind.uses:
             return "no_metric"
-        if not any(timeline.contract.covers(moment) for timeline in kind.timelines):
+        covering = [timeline for timeline in kind.timelines if timeline.contract.covers(moment)]
+        if not covering:
             return "no_contract"
-        return RATED
+        return RATED if any(_prices(timeline, moment, kind.type) for timeline in covering) else "no_price"
 
     # --- what an event adds ---------------------------------------------------------------------------------------
 
@@ -451,6 +452,12 @@ def _use(rule: Rule, timelines: Sequence[Timeline], meter: Meter) -> _Use:
         is_metered,
         any(rule.metric_id in timeline.metrics_with_values for timeline in timelines),
     )
+
+
+def _prices(timeline: Timeline, moment: datetime, event_type: str) -> bool:
+    """Say whether the terms that a moment was billed with price a type of events; those of an open period may still."""
+    found = timeline.find(moment)
+    return found is None or found.recorded.billed_types is None or event_type in found.recorded.billed_types
 
 
 def _has_price(moment: datetime, timelines: Sequence[Timeline], metrics: set[str]) -> bool:

@@ -39,7 +39,7 @@ def test_a_file_is_answered_event_by_event_and_counted(parties: Meterbook, tmp_p
     assert "has no time zone" in answer.out
     status = parties("usage", "status", "--json").content
     assert [status[name] for name in ("received", "accepted", "duplicate", "conflict", "rejected")] == [5, 1, 1, 1, 2]
-    assert status["unmatched"] == {"unknown_customer": 0, "no_metric": 0, "no_contract": 1}
+    assert status["unmatched"] == {"unknown_customer": 0, "no_metric": 0, "no_contract": 1, "no_price": 0}
     assert parties("usage", "status").code == 0
 
 

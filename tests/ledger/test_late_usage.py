@@ -14,8 +14,10 @@ from ledger.accrual import accrue
 from ledger.adjustments import pending_adjustments
 from ledger.amendments import amend_contract, read_amendment
 from ledger.contracts import get_contract
+from ledger.intake.status import usage_status
 from ledger.invoices import Invoice, draft_late, draft_period, finalise, late_invoice_due
 from ledger.metrics import create_metric
+from ledger.unmatched import list_unmatched
 from pricing.calendar import Period
 from pricing.errors import MissingPriceError
 from tests.ledger.books import (
@@ -204,6 +206,9 @@ def test_what_the_billed_terms_do_not_price_stays_unbilled_in_an_invoiced_period
     create_metric(shop, metric("images", "image", "count"))
     send(shop, event("i1", type="image", timestamp="2026-01-25T10:00:00Z"))
     assert accrue(shop, "plan", as_of=TENTH_OF_FEBRUARY).transfers_posted == 0
+    assert usage_status(shop).unmatched == {"no_price": 1}
+    [unmatched] = list_unmatched(shop)
+    assert (unmatched.reason, unmatched.type, unmatched.events) == ("no_price", "image", 1)
     send(shop, event("i2", type="image", timestamp="2026-02-02T10:00:00Z"))
     with pytest.raises(MissingPriceError, match="images"):  # in an open period a person must decide
         accrue(shop, "plan", as_of=TENTH_OF_FEBRUARY)

@@ -448,8 +448,12 @@ def test_terms_that_wait_for_their_accrual_leave_open_periods_out_and_say_so(wor
     assert detail == "contract plan waits for its accrual, so its open periods are not compared"
 
 
-def test_usage_that_gets_its_metric_after_the_invoice_is_rated_by_nobody(world: World) -> None:
+def test_usage_that_gets_its_metric_after_the_invoice_is_unmatched_for_want_of_a_price(world: World) -> None:
     change(world, lambda connection: create_metric(connection, metric("unheard", "unheard.of", "count")))
+    checks = proof(world)
+    assert wrong(checks) == {}
+    assert checks[ACCEPTED].right == "12 + 3 + 0"
+    falsify(world, "update contract_period set billed_types = array['unheard.of', 'llm.request']")
     assert wrong(proof(world)) == {
         PRICED: "event gateway a6 of 2026-01-20T10:07:00+00:00 is in an invoiced period, and no contract bills it there"
     }
