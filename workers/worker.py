@@ -44,7 +44,8 @@ WORKFLOWS = (
     SweepWorkflow,
     HousekeepingWorkflow,
 )
-LEDGER_THREADS = 16
+LEDGER_THREADS = 4
+"""Threads of one process share its interpreter: more of them wait for each other. More processes share the queue."""
 PAYMENTS_THREADS = 8
 STRIPE_CALLS_PER_SECOND = 20.0
 """Stripe allows 25 in test mode and 100 in live mode; the server holds the limit over all workers."""

@@ -447,7 +447,7 @@ def test_a_period_and_its_invoice_stand_once(books: Books) -> None:
         "insert into invoice (invoice_id, contract_id, customer_id, entity_id, kind, period_start, period_end,"
         " currency, state, flags, total) select 'twin', contract_id, customer_id, entity_id, kind, period_start,"
         " period_end, currency, state, flags, total from invoice where invoice_id = 'draft'",
-        constraint="uq_invoice_contract_id_kind_period_start",
+        constraint="uq_invoice_period",
     )
 
 
