@@ -67,9 +67,8 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     check_aware("as_of", as_of)
     contract = lock_contract(connection, contract_id)
     as_of = max(as_of, contract.accrued_at or as_of)
-    record_periods(connection, contract_id, contract.periods(as_of))
+    recorded = record_periods(connection, contract_id, contract.periods(as_of))
     marks, batches = take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
-    recorded = list_periods(connection, contract_id)
     posted = _post_late(connection, contract, recorded, marks)
     posted += _post_open(connection, contract, recorded, marks, as_of=as_of)
     connection.execute(
@@ -88,9 +87,9 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     """
     check_aware("at", at)
     contract = lock_customer_of(connection, contract_id)
-    record_periods(connection, contract_id, contract.periods(at))
+    recorded = record_periods(connection, contract_id, contract.periods(at))
     period = _to_freeze(connection, contract_id, period_start, at)
-    _post_late(connection, contract, list_periods(connection, contract_id), list_marks(connection, contract_id))
+    _post_late(connection, contract, recorded, list_marks(connection, contract_id))
     [rated] = _rate(connection, contract, [period], as_of=at)
     shares = _shares(connection, contract, [rated], as_of=at)
     this = ACCRUED.c.period_start == period_start

@@ -33,8 +33,11 @@ class ContractPeriod:
 
 def list_periods(connection: sa.Connection, contract_id: str) -> tuple[ContractPeriod, ...]:
     """Return the recorded periods of a contract in order of time."""
+    columns = [
+        _PERIOD.c[name] for name in ("contract_id", "start_at", "end_at", "state", "cutoff_batch_id", "frozen_at")
+    ]
     rows = connection.execute(
-        sa.select(_PERIOD).where(_PERIOD.c.contract_id == contract_id).order_by(_PERIOD.c.start_at)
+        sa.select(*columns).where(_PERIOD.c.contract_id == contract_id).order_by(_PERIOD.c.start_at)
     )
     return tuple(
         ContractPeriod(row.contract_id, Period(row.start_at, row.end_at), row.state, row.cutoff_batch_id, row.frozen_at)
@@ -52,11 +55,20 @@ def get_period(connection: sa.Connection, contract_id: str, period_start: dateti
     )
 
 
-def record_periods(connection: sa.Connection, contract_id: str, begun: Sequence[Period]) -> None:
-    """Make the open periods those of `begun` that are not frozen: new ones appear, others are cut, moved on or gone.
+def record_periods(connection: sa.Connection, contract_id: str, begun: Sequence[Period]) -> tuple[ContractPeriod, ...]:
+    """Make the open periods those of `begun` that are not frozen, and return all that are recorded then.
 
-    The caller holds the contract.
+    New ones appear, others are cut, moved on or gone. The caller holds the contract.
     """
+    recorded = list_periods(connection, contract_id)
+    frozen = {one.period.start for one in recorded if one.state != "open"}
+    if [one.period for one in recorded if one.state == "open"] == [one for one in begun if one.start not in frozen]:
+        return recorded  # as nearly always: nothing is written for each accrual
+    _rewrite(connection, contract_id, begun)
+    return list_periods(connection, contract_id)
+
+
+def _rewrite(connection: sa.Connection, contract_id: str, begun: Sequence[Period]) -> None:
     starts = [period.start for period in begun]
     connection.execute(
         _PERIOD.delete().where(

@@ -105,7 +105,9 @@ def post_difference(
     changes = tuple(_changes(connection, contract.contract_id, shares, only))
     if not changes:
         return 0
-    free_lots = {lot.lot_id for lot in lots_of(connection, contract.contract_id) if lot.cost_basis == 0}
+    drawn = any(change.place.lot_id for change in changes)
+    lots = lots_of(connection, contract.contract_id) if drawn else ()
+    free_lots = {lot.lot_id for lot in lots if lot.cost_basis == 0}
     closed = hold_closed_months(connection, contract.entity_id)
     transfers = [_transfer(contract, change, free_lots, closed) for change in changes if change.difference]
     posted = post(connection, transfers, source=f"contract/{contract.contract_id}")
