@@ -110,6 +110,7 @@ class Usage:
     meter: Meter = field(default_factory=lambda: Meter({}))
     counting: int = 0
     corrected: dict[Key, Hashable] = field(default_factory=dict)
+    attributed: Counter[int] = field(default_factory=Counter)
 
     def readings_of(self, timeline: Timeline, counts: Counts) -> Mapping[Place, Sum]:
         """Return what a contract reads in a view of the usage."""
@@ -208,6 +209,8 @@ class Counting:
         if not event.revision:
             usage.events += 1
             self._arrivals[event.source, event.received_at, event.batch_id] += 1
+        if event.begin != event.batch_id:
+            usage.attributed[event.begin] += 1
         if event.revision or event.ended is not None:
             key = (str(UUID(bytes=event.key_hash)), str(event.revision))
             usage.corrected[key] = (event.batch_id if event.revision else None, event.ended)

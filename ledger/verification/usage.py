@@ -125,7 +125,8 @@ def _check_corrections(records: Records, usage: Usage) -> Check:
         wanted[name,] = (row.added, row.amended, row.withdrawn)
         withdrawn = sum(1 for one in own if one.payload_hash is None)
         added = usage.by_batch["accepted", f"batch {row.batch_id}"]
-        found[name,] = (added, len(own) - withdrawn, withdrawn)
+        amended = len(own) - withdrawn + usage.attributed[row.batch_id]
+        found[name,] = (added, amended, withdrawn)
     return compare_facts("corrections are accounted for", "corrections", wanted, "events", found)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ledger.accrual import accrue
 from ledger.contracts import set_problem
+from ledger.customers import Customer, create_customer
 from ledger.database import create_engine
 from ledger.invoices import draft_period, finalise
 from ledger.metrics import create_metric
@@ -33,6 +34,7 @@ ROLLUP_EVENTS = "rollups count the events"
 ROLLUP_QUANTITIES = "rollups hold the quantities"
 RECEIVED = "received = accepted + duplicate + conflict + rejected"
 BATCHES = "batches hold what was stored"
+CORRECTIONS = "corrections are accounted for"
 SOURCES = "sources hold what was stored"
 CONFLICTS = "conflicts are kept for a person"
 ACCEPTED = "accepted = rated + unmatched + withdrawn"
@@ -352,6 +354,13 @@ def test_an_adjustment_that_was_falsified_is_found(world: World, statement: str,
     february_with_late_usage(world)
     falsify(world, statement)
     assert wrong(proof(world)).keys() == expected
+
+
+def test_usage_of_a_stranger_that_became_a_customer_is_right(world: World) -> None:
+    change(world, lambda connection: create_customer(connection, Customer("nobody", "Somebody")))
+    assert wrong(proof(world)) == {}
+    falsify(world, "update usage_change set amended = amended + 1 where kind = 'alias'")
+    assert wrong(proof(world)).keys() == {CORRECTIONS}
 
 
 def test_a_credit_note_that_was_asked_for_is_right(world: World) -> None:
