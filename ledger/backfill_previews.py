@@ -1,7 +1,6 @@
 """What a backfill would change in money: it is committed and accrued for a look, and undone."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -9,6 +8,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
+from ledger.database import undone
 from ledger.intake.backfills import commit_backfill
 from ledger.intake.changes import Correction, Progress
 from pricing.errors import PricingError
@@ -58,10 +58,10 @@ def preview_backfill(
     Raises what `commit_backfill` raises. The figures are those of an accrual at `at`, with and without the backfill.
     """
     problems: dict[str, str] = {}
-    with _undone(connection):
+    with undone(connection):
         done = commit_backfill(connection, backfill_id, by=by, at=at, progress=progress)
         after = {name: _figures(connection, name, at, problems) for name in done.contracts}
-    with _undone(connection):
+    with undone(connection):
         before = {name: _figures(connection, name, at, problems) for name in done.contracts}
     found = [
         difference
@@ -70,15 +70,6 @@ def preview_backfill(
         for difference in _differences(connection, name, before[name], after[name])
     ]
     return Preview(done, tuple(found), problems)
-
-
-@contextmanager
-def _undone(connection: sa.Connection) -> Iterator[None]:
-    nested = connection.begin_nested()
-    try:
-        yield
-    finally:
-        nested.rollback()
 
 
 def _figures(

@@ -12,6 +12,7 @@ from ledger.amendments import amend_contract, read_amendment
 from ledger.contract_checks import differences
 from ledger.contracts import agreed_terms, create_contract, get_contract, list_contracts, recorded_definition
 from ledger.customers import Customer, create_customer, list_customers
+from ledger.database import undone
 from ledger.definitions import ContractDefinition
 from ledger.entities import Entity, create_entity, list_entities
 from ledger.errors import InvalidError, MeterbookError, NotFoundError, StateError
@@ -141,11 +142,8 @@ def plan_catalog(
     reason: str = "",
 ) -> tuple[Change, ...]:
     """Return what `apply_catalog` would do, and undo it; raises what it raises."""
-    savepoint = connection.begin_nested()
-    try:
+    with undone(connection):
         return apply_catalog(connection, found, by=by, effective_from=effective_from, reason=reason)
-    finally:
-        savepoint.rollback()
 
 
 def export_catalog(connection: sa.Connection) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 import uuid_utils.compat
 
@@ -30,6 +33,24 @@ def create_engine(database_url: str, *, pool_size: int = 5) -> sa.Engine:
         pool_pre_ping=True,
         connect_args={"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC"},
     )
+
+
+def driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
+    """Return the psycopg connection below, for what only it can do: COPY, cursors that the server keeps."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError(f"this needs a psycopg connection, not {type(driver).__name__}")
+    return driver
+
+
+@contextmanager
+def undone(connection: sa.Connection) -> Iterator[None]:
+    """Undo whatever the block does, whether it ends well or raises."""
+    nested = connection.begin_nested()
+    try:
+        yield
+    finally:
+        nested.rollback()
 
 
 def uuid7() -> UUID:

@@ -12,6 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from ledger.checks import check_aware
+from ledger.database import undone
 from ledger.intake.rollup import add_past
 from ledger.intake.rules import read_rules
 
@@ -34,8 +35,7 @@ def as_known(connection: sa.Connection, moment: datetime, *, customer_id: str) -
     accrued are empty. Whatever the block writes is undone.
     """
     batch_id = batch_at(connection, moment)
-    nested = connection.begin_nested()
-    try:
+    with undone(connection):
         # The path is another one than usual, so that PostgreSQL plans anew what it has prepared for the books' tables.
         connection.execute(sa.text("set local search_path = pg_temp, public"))
         connection.execute(_REMEMBER, {"moment": moment.isoformat(), "batch_id": str(batch_id)})
@@ -48,8 +48,6 @@ def as_known(connection: sa.Connection, moment: datetime, *, customer_id: str) -
                 {"customer_id": customer_id, "batch_id": batch_id},
             )
         yield
-    finally:
-        nested.rollback()
 
 
 _BATCH_AT = sa.text("""

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 
+from ledger.database import driver_of
 from ledger.intake.events import Keyed, UsageEvent, copied
 from ledger.intake.marking import MARK, MOST_PAIRS
 from ledger.intake.rules import Rule
@@ -86,11 +86,8 @@ def add_plainly(
     """Add to the rollup what was counted, mark the contracts that read it, and return those."""
     if not counted.rows:
         return ()
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise TypeError(f"intake needs a psycopg connection, not {type(driver).__name__}")
     connection.execute(_COUNTED)
-    with driver.cursor() as cursor, cursor.copy(_COPY_COUNTED) as copy:
+    with driver_of(connection).cursor() as cursor, cursor.copy(_COPY_COUNTED) as copy:
         copy.write("".join(counted.rows))
     facts = {"batch_id": batch_id, "received_at": received_at, "most_pairs": MOST_PAIRS}
     return tuple(connection.execute(_UPSERT, facts).scalars())

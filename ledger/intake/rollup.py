@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
-import psycopg
 import sqlalchemy as sa
 
+from ledger.database import driver_of
 from ledger.intake.events import properties_of
 from ledger.intake.marking import MARK, MOST_PAIRS
 from ledger.intake.rules import Rule, UnmeasurableError, measure, read_rules, rules_json
@@ -222,10 +222,10 @@ def computed_of(rules: Sequence[Rule], row: sa.Row[UUID, datetime, str, str]) ->
 
 
 def _copy(connection: sa.Connection, rows: Iterable[Computed]) -> None:
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise TypeError(f"intake needs a psycopg connection, not {type(driver).__name__}")
-    with driver.cursor() as cursor, cursor.copy("copy usage_computed (key_hash, metric_id, value) from stdin") as copy:
+    with (
+        driver_of(connection).cursor() as cursor,
+        cursor.copy("copy usage_computed (key_hash, metric_id, value) from stdin") as copy,
+    ):
         for row in rows:
             copy.write_row(row)
 

@@ -14,10 +14,10 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 
 from ledger.checks import check_aware
+from ledger.database import driver_of
 from ledger.intake.events import (
     FieldError,
     Keyed,
@@ -254,14 +254,11 @@ def _copy(
     connection: sa.Connection, rows: Iterable[Keyed], customers: Customers, *, batch_id: int, received_at: datetime
 ) -> None:
     """Copy events into the temporary table, while the next ones are written."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise TypeError(f"intake needs a psycopg connection, not {type(driver).__name__}")
     common = f"{received_at.isoformat()}\t{batch_id}\n"
     owners = {alias: copied(customer_id) for alias, customer_id in customers.by_alias.items()}
     names: dict[str, str] = {}  # sources, aliases and types come again and again
     remaining = iter(rows)
-    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+    with driver_of(connection).cursor() as cursor, cursor.copy(_COPY) as copy:
         while portion := [*islice(remaining, ROWS_AT_ONCE)]:
             copy.write("".join([_line(one, owners, names, common) for one in portion]))
 

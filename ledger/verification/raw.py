@@ -6,10 +6,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-import psycopg
 import sqlalchemy as sa
 
 from ledger import schema
+from ledger.database import driver_of
 from ledger.rate_cards import load_cards
 from ledger.terms_codec import policy_from_json, terms_from_json
 from ledger.verification.scope import EVERYTHING, Scope
@@ -189,14 +189,11 @@ def stream_events(connection: sa.Connection, scope: Scope = EVERYTHING) -> Itera
     Keys without an event come too, but not those of detached months, nor where one contract is looked at: whose they
     are cannot be told.
     """
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise TypeError(f"verification needs a psycopg connection, not {type(driver).__name__}")
     for name, statement in (("events", _EVENTS), ("keys", _LONELY_KEYS)):
         if name == "keys" and scope.contract_id is not None:
             continue
         only = "true" if scope.is_everything else _ONLY[name, scope.contract_id is not None]
-        with driver.cursor(name=f"verification_{name}", binary=True) as cursor:
+        with driver_of(connection).cursor(name=f"verification_{name}", binary=True) as cursor:
             cursor.execute(statement.format(only=only), scope.facts)
             while rows := cursor.fetchmany(EVENTS_AT_ONCE):
                 yield from map(Event._make, rows)

@@ -1,7 +1,6 @@
 """Building documents for tests: contracts of acme with northwind, their usage and invoices, and balances by code."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from textwrap import dedent, indent
@@ -80,16 +79,6 @@ def january(connection: sa.Connection, contract_id: str = "plan", *, at: datetim
     """Accrue a contract and draft its invoice for January."""
     accrue(connection, contract_id, as_of=at)
     return draft_period(connection, contract_id, JANUARY_STARTS, at=at)
-
-
-@contextmanager
-def undone(connection: sa.Connection) -> Iterator[None]:
-    """Undo what an example of a property does, whether it passes or fails."""
-    nested = connection.begin_nested()
-    try:
-        yield
-    finally:
-        nested.rollback()
 
 
 def balances(connection: sa.Connection, contract_id: str | None = None) -> dict[str, Decimal]:

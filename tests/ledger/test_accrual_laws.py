@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.accrual import accrue, rate_open_periods
+from ledger.database import undone
 from pricing.money import to_ledger_scale, total
-from tests.ledger.books import PREPAID, SUPPORT, start, undone
+from tests.ledger.books import PREPAID, SUPPORT, start
 from tests.ledger.usage import send, tokens
 
 MARCH = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from ledger.catalog import CatalogError, apply_catalog, export_catalog, name_of, plan_catalog, read_catalog
 from ledger.contracts import agreed_terms, get_contract
+from ledger.database import undone
 from ledger.rate_cards import load_cards
-from tests.ledger.books import undone
 
 FILES = {
     "who.yaml": "entity: northwind\nname: Northwind\ncurrency: EUR\ntime_zone: Europe/Berlin\ninvoice_prefix: NW\n",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from ledger.customers import Customer, create_customer, move_alias
-from ledger.database import create_engine
+from ledger.database import create_engine, undone
 from ledger.errors import NotFoundError, StateError
 from ledger.history import current_readings, get_invoice_at, list_invoices_at, readings_at, spend_at
 from ledger.intake.backfills import Backfill, commit_backfill, open_backfill, revert_backfill, stage
@@ -23,7 +23,7 @@ from ledger.intake.history import as_known, batch_at
 from ledger.intake.readings import MetricReadings
 from ledger.intake.store import take_in
 from ledger.metrics import create_metric
-from tests.ledger.books import january, open_invoice, start, undone, use
+from tests.ledger.books import january, open_invoice, start, use
 from tests.ledger.counted import same_as_counted_anew
 from tests.ledger.test_corrections import parsed
 from tests.ledger.usage import event, number_of, open_shop, send, tokens

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from ledger import accrual, increments
 from ledger.accrual import accrue, freeze_period
+from ledger.database import undone
 from ledger.marks import Mark
 from ledger.metrics import create_metric
 from ledger.shares import Place, Share
-from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start, undone
+from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start
 from tests.ledger.usage import event, number_of, send
 from tests.metrics import metric
 

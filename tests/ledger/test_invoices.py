@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.database import undone
 from ledger.errors import NotFoundError, StateError
 from ledger.invoices import (
     Invoice,
@@ -36,7 +37,6 @@ from tests.ledger.books import (
     january,
     open_invoice,
     start,
-    undone,
     use,
 )
 from tests.ledger.usage import open_shop

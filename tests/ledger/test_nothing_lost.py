@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.customers import Customer, create_customer
-from ledger.database import create_engine
+from ledger.database import create_engine, undone
 from ledger.intake.store import BatchResult
-from tests.ledger.books import undone
 from tests.ledger.usage import counts, number_of, open_shop, outcomes, same_figures, send, tokens
 
 LAW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.customers import Customer, create_customer, set_stripe_customer
+from ledger.database import undone
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.invoices import draft_opening, finalise, get_invoice, open_amount
 from ledger.payments import (
@@ -29,7 +30,7 @@ from ledger.payments import (
     settle_not_executed,
     settle_succeeded,
 )
-from tests.ledger.books import MID_JANUARY, NEW_YEAR, balances, expected, open_invoice, start, undone
+from tests.ledger.books import MID_JANUARY, NEW_YEAR, balances, expected, open_invoice, start
 from tests.ledger.usage import open_shop
 
 OPENING = "plan.opening"

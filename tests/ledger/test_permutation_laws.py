@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.accrual import accrue, freeze_period
+from ledger.database import undone
 from ledger.intake.corrections import amend, withdraw
 from ledger.intake.events import parse_objects
-from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start, undone
+from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start
 from tests.ledger.usage import send, tokens
 
 FOURTH_OF_FEBRUARY = datetime(2026, 2, 4, 9, tzinfo=UTC)

@@ -13,10 +13,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from ledger.database import APPLICATION_ROLE
+from ledger.database import APPLICATION_ROLE, undone
 from ledger.migrations import migrate
 from ledger.schema import metadata
-from tests.ledger.books import undone
 
 RIGHTS: Mapping[str, str] = {
     table: rights

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ledger.accrual import accrue
 from ledger.contracts import set_problem
 from ledger.customers import Customer, create_customer
+from ledger.database import undone
 from ledger.intake.corrections import amend, counting_event, withdraw
 from ledger.intake.events import UsageEvent
 from ledger.intake.status import usage_status
@@ -29,7 +30,6 @@ from tests.ledger.books import (
     TOKENS,
     january,
     start,
-    undone,
     use,
 )
 from tests.ledger.usage import event, send, tokens

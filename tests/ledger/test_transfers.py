@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.closing import begin_close, finish_close
-from ledger.database import create_engine
+from ledger.database import create_engine, undone
 from ledger.errors import ClosedPeriodError, ConflictError, IdempotencyConflictError, InvalidError, MeterbookError
 from ledger.transfers import Account, Transfer, account_ids, balance_of, post
 from pricing.money import total
-from tests.ledger.books import FOURTH_OF_FEBRUARY, JANUARY, undone
+from tests.ledger.books import FOURTH_OF_FEBRUARY, JANUARY
 from tests.ledger.poster import BANK, FACT, STRIPE
 from tests.ledger.usage import cover, number_of, open_shop
 from tests.ledger.waiting import wait_until_blocked
