@@ -5,7 +5,7 @@ or was corrected, as `ledger.late_usage` says.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -21,11 +21,11 @@ from ledger.intake.readings import metric_event_types
 from ledger.late_usage import periods_with_late_usage, rate_late, usage_of_periods
 from ledger.marks import Mark, list_marks, take_marks
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
-from ledger.rating import entity_zone, rate_readings, read_usage
+from ledger.rating import rate_in_order
 from ledger.shares import ACCRUED, Place, Share, post_difference, shares_of
 from ledger.spend import LotSpend, ProductSpend, Spend, spend
 from pricing.calendar import Period, local_date, period_containing
-from pricing.money import EXACT, ZERO
+from pricing.draws import less_drawn
 from pricing.rated import RatedPeriod
 from pricing.terms import Lot, Reading
 
@@ -90,19 +90,18 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     recorded = record_periods(connection, contract_id, contract.periods(at))
     period = _to_freeze(connection, contract_id, period_start, at)
     _post_late(connection, contract, recorded, list_marks(connection, contract_id))
-    [rated] = _rate(connection, contract, [period], as_of=at)
-    shares = _shares(connection, contract, [rated], as_of=at)
+    basis = _basis(connection, contract, [period], as_of=at)
+    [rated] = _rate(connection, basis)[1]
     this = ACCRUED.c.period_start == period_start
-    post_difference(connection, contract, shares, only=this)
-    terms = terms_of(connection, contract_id)
+    post_difference(connection, contract, _shares(basis, [rated]), only=this)
     types = metric_event_types(connection)
     record_frozen(
         connection,
         contract_id,
         period_start,
         cutoff_batch_id=_last_batch(connection),
-        billed_terms=terms,
-        billed_types=sorted({types[metric_id] for version in terms for metric_id in metrics_of(version)}),
+        billed_terms=basis.terms,
+        billed_types=sorted({types[metric_id] for version in basis.terms for metric_id in metrics_of(version)}),
         at=at,
     )
     connection.execute(
@@ -118,7 +117,7 @@ def rate_open_periods(connection: sa.Connection, contract_id: str, *, as_of: dat
     contract = get_contract(connection, contract_id)
     recorded = list_periods(connection, contract_id)
     open_periods = [period.period for period in recorded if period.state == "open"]
-    return _rate(connection, contract, open_periods, as_of=as_of)
+    return _rate(connection, _basis(connection, contract, open_periods, as_of=as_of))[1]
 
 
 def lots_left(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
@@ -127,10 +126,7 @@ def lots_left(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
         schema.contract_period.c.contract_id == contract_id, schema.contract_period.c.state != "open"
     )
     drawn = _drawn(connection, contract_id, ACCRUED.c.period_start.in_(frozen))
-    return tuple(
-        replace(lot, amount=EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)))
-        for lot in lots_of(connection, contract_id)
-    )
+    return less_drawn(lots_of(connection, contract_id), drawn)
 
 
 def _drawn(connection: sa.Connection, contract_id: str, which: sa.ColumnElement[bool]) -> Mapping[str, Decimal]:
@@ -220,11 +216,10 @@ def _post_open(
     changed = changed_shares(connection, basis, marks)
     if changed is not None:
         return post_difference(connection, contract, changed, only=usage_of_open(basis))
-    readings, rated = _rate_in_full(connection, basis)
+    readings, rated = _rate(connection, basis)
     keep_readings(connection, basis, readings, rated)
-    shares = shares_of(rated, basis.zone, through=local_date(as_of, basis.zone))
     frozen = [period.period.start for period in recorded if period.state != "open"]
-    return post_difference(connection, contract, shares, only=ACCRUED.c.period_start.not_in(frozen))
+    return post_difference(connection, contract, _shares(basis, rated), only=ACCRUED.c.period_start.not_in(frozen))
 
 
 def _basis(connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime) -> Basis:
@@ -232,29 +227,12 @@ def _basis(connection: sa.Connection, contract: Contract, open_periods: Sequence
     return basis_of(connection, contract, terms, lots, open_periods, as_of=as_of)
 
 
-def _rate(
-    connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime
-) -> tuple[RatedPeriod, ...]:
-    return _rate_in_full(connection, _basis(connection, contract, open_periods, as_of=as_of))[1]
+def _rate(connection: sa.Connection, basis: Basis) -> tuple[tuple[tuple[Reading, ...], ...], tuple[RatedPeriod, ...]]:
+    """Read and rate the open periods as a whole."""
+    return rate_in_order(
+        connection, basis.contract, basis.terms, basis.lots, basis.periods, zone=basis.zone, as_of=basis.as_of
+    )
 
 
-def _rate_in_full(
-    connection: sa.Connection, basis: Basis
-) -> tuple[tuple[tuple[Reading, ...], ...], tuple[RatedPeriod, ...]]:
-    """Read and rate open periods in order of time, each with what the one before left of the lots."""
-    contract, terms, lots, zone = basis.contract, basis.terms, basis.lots, basis.zone
-    read: list[tuple[Reading, ...]] = []
-    rated: list[RatedPeriod] = []
-    for period in basis.periods:
-        read.append(read_usage(connection, contract, terms, lots, period, zone=zone, as_of=basis.as_of))
-        rated.append(rate_readings(contract, terms, read[-1], lots, period, zone=zone, as_of=basis.as_of))
-        left = dict(rated[-1].lots_after)
-        lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
-    return tuple(read), tuple(rated)
-
-
-def _shares(
-    connection: sa.Connection, contract: Contract, rated: Sequence[RatedPeriod], *, as_of: datetime
-) -> dict[Place, Share]:
-    zone = entity_zone(connection, contract)
-    return shares_of(rated, zone, through=local_date(as_of, zone))
+def _shares(basis: Basis, rated: Sequence[RatedPeriod]) -> dict[Place, Share]:
+    return shares_of(rated, basis.zone, through=local_date(basis.as_of, basis.zone))

@@ -49,7 +49,7 @@ def billable_readings(
         restarts=restarts,
         time_zone=contract.time_zone,
         until=min(full_hour, cuts[-1]),
-        values_of=_metrics_with_values(terms),
+        values_of=metrics_with_values(terms),
         groups=groups,
     ):
         for reading in metric.readings:
@@ -74,7 +74,7 @@ def earlier_readings(
         cuts,
         restarts=cuts,
         time_zone=contract.time_zone,
-        values_of=_metrics_with_values(terms),
+        values_of=metrics_with_values(terms),
     )
     found = {metric.metric_id: metric.readings for metric in read}
     earlier: list[Reading] = []
@@ -91,10 +91,10 @@ def metrics_read_by_event(connection: sa.Connection, terms: Sequence[Terms]) -> 
     """Return the priced metrics that only the events themselves can tell: single values, and percentiles."""
     percentiles = {rule.metric_id for rule in read_rules(connection) if rule.version.aggregation == "percentile"}
     priced = {metric_id for version in terms for metric_id in metrics_of(version)}
-    return _metrics_with_values(terms) | (percentiles & priced)
+    return metrics_with_values(terms) | (percentiles & priced)
 
 
-def _metrics_with_values(terms: Sequence[Terms]) -> frozenset[str]:
+def metrics_with_values(terms: Sequence[Terms]) -> frozenset[str]:
     """Return the metrics of prices that look at single events."""
     return frozenset(
         product.metric_id

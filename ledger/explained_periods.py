@@ -6,7 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from ledger.billable import earlier_readings
+from ledger.billable import earlier_readings, metrics_with_values
 from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lots_of, terms_of
 from ledger.event_readings import Usage, count_events
@@ -15,14 +15,13 @@ from ledger.intake.rules import Rule, read_rules
 from ledger.invoices import get_invoice
 from ledger.late_usage import billed_terms
 from ledger.periods import ContractPeriod, get_period
-from ledger.rating import entity_zone
+from ledger.rating import entity_zone, rate_readings
 from pricing.adjustments import net_amount
 from pricing.agreements import usage_products
 from pricing.calendar import local_date
-from pricing.models import wants_values
 from pricing.money import ZERO, to_ledger_scale, total
 from pricing.rated import Charge, RatedPeriod
-from pricing.rating import rate_period, slice_cuts, wants_history
+from pricing.rating import slice_cuts, wants_history
 from pricing.segments import terms_in_force
 from pricing.terms import ProductPrice, Reading, Terms
 from pricing.usage import groups_for
@@ -83,7 +82,7 @@ def rated_from_events(connection: sa.Connection, billed: Billed) -> PeriodState:
         tuple(rule for rule in read_rules(connection) if rule.metric_id in wanted),
         contract.time_zone,
         billed.as_of_batch_id,
-        _with_values(terms),
+        metrics_with_values(terms),
     )
     cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
     full_hour = billed.until.replace(minute=0, second=0, microsecond=0)
@@ -93,19 +92,7 @@ def rated_from_events(connection: sa.Connection, billed: Billed) -> PeriodState:
         if one.metric_id in metrics_of(terms_in_force(terms, one.start))
     )
     earlier = earlier_readings(connection, contract, terms, period) if wants_history(terms) else ()
-    rated = rate_period(
-        terms,
-        (*earlier, *readings),
-        lots,
-        period,
-        entity_time_zone=zone,
-        time_zone=contract.time_zone,
-        contract_start=contract.start_at,
-        contract_end=contract.end_at,
-        cadence=contract.cadence,
-        anchor=contract.anchor,
-        is_over=period.end <= billed.until,
-    )
+    rated = rate_readings(contract, terms, (*earlier, *readings), lots, period, zone=zone, as_of=billed.until)
     return PeriodState(billed, zone, usage, readings, rated)
 
 
@@ -195,15 +182,6 @@ def _slices(state: PeriodState, charge: Charge, readings: Sequence[Reading]) -> 
             quantity=total([part.quantity for part in parts]),
             amount=total([part.amount for part in parts]),
         )
-
-
-def _with_values(terms: Sequence[Terms]) -> frozenset[str]:
-    return frozenset(
-        product.metric_id
-        for version in terms
-        for product in usage_products(version)
-        if product.metric_id is not None and wants_values(product.price)
-    )
 
 
 _WAITING = sa.text("select min(batch_id) from usage_dirty where contract_id = :contract_id and batch_id > 0")

@@ -12,11 +12,10 @@ from ledger.errors import NotFoundError
 from ledger.intake.history import as_known
 from ledger.intake.readings import MetricReadings, read_metrics
 from ledger.invoices import Invoice, InvoiceState, get_invoice, list_invoices
-from ledger.rating import entity_zone, rate_usage
+from ledger.rating import entity_zone, rate_in_order
 from ledger.shares import Place, Share, shares_of
 from ledger.spend import Spend, spend
 from pricing.calendar import Period, local_date
-from pricing.rated import RatedPeriod
 
 
 def current_readings(connection: sa.Connection, contract_id: str, *, at: datetime) -> tuple[MetricReadings, ...]:
@@ -50,7 +49,9 @@ def spend_at(connection: sa.Connection, contract_id: str, moment: datetime) -> S
     with as_known(connection, moment, customer_id=contract.customer_id):
         zone = entity_zone(connection, contract)
         periods = contract.periods(moment)
-        rated = _rate(connection, contract, periods, as_of=moment)
+        terms, lots = terms_of(connection, contract_id), lots_of(connection, contract_id)
+        wanted = periods if lots else periods[-1:]  # with lots, each leaves the next what it did not draw
+        rated = rate_in_order(connection, contract, terms, lots, wanted, zone=zone, as_of=moment)[1]
         _keep_periods(connection, contract_id, periods)
         _keep_shares(connection, contract_id, shares_of(rated, zone, through=local_date(moment, zone)))
         return replace(spend(connection, contract_id), accrued_at=moment, problem=None)
@@ -101,20 +102,6 @@ def _recorded(connection: sa.Connection, contract_id: str, moment: datetime) -> 
 
 def _period(contract: Contract, moment: datetime) -> Period:
     return contract.periods(max(moment, contract.start_at))[-1]
-
-
-def _rate(
-    connection: sa.Connection, contract: Contract, periods: tuple[Period, ...], *, as_of: datetime
-) -> list[RatedPeriod]:
-    """Rate the last period; with lots, all of them, because each leaves the next what it did not draw."""
-    terms = terms_of(connection, contract.contract_id)
-    lots = lots_of(connection, contract.contract_id)
-    rated: list[RatedPeriod] = []
-    for period in periods if lots else periods[-1:]:
-        rated.append(rate_usage(connection, contract, terms, lots, period, as_of=as_of))
-        left = dict(rated[-1].lots_after)
-        lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
-    return rated
 
 
 def _keep_periods(connection: sa.Connection, contract_id: str, periods: tuple[Period, ...]) -> None:

@@ -24,6 +24,7 @@ from ledger.marks import Mark
 from ledger.rating import entity_zone
 from ledger.shares import ACCRUED, Place, Share
 from pricing.calendar import Period, local_date
+from pricing.draws import holding
 from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.rated import RatedPeriod
 from pricing.segments import terms_in_force
@@ -272,7 +273,7 @@ def _shares(
             shares[place._replace(lot_id=lot_id)] = Share("usage", ZERO, amount, parts.version)
             undrawn = EXACT.subtract(shares[place].amount, amount)
             shares[place] = replace(shares[place], amount=undrawn)
-        lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+        lots = holding(lots, left)
     return shares
 
 

@@ -22,6 +22,7 @@ from ledger.periods import ContractPeriod
 from ledger.rating import entity_zone, rate_usage
 from ledger.shares import ACCRUED, Place, Share
 from ledger.terms_codec import terms_from_json
+from pricing.draws import holding, less_drawn
 from pricing.errors import PricingError
 from pricing.late import DayShare, late_shares
 from pricing.money import EXACT, ZERO, total
@@ -79,7 +80,7 @@ def rate_late(
         if _is_ignored(contract, billed, shares):
             shares = billed
         else:
-            lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+            lots = holding(lots, left)
         found.append(LatePeriod(recorded, rated, _placed(rated, shares)))
     return tuple(found)
 
@@ -137,10 +138,7 @@ def _lots_after_billing(connection: sa.Connection, contract: Contract) -> tuple[
     """Return the lots with what all frozen periods, as they were billed, left of them."""
     rows = connection.execute(_DRAWN_WHEN_BILLED, {"contract_id": contract.contract_id})
     drawn: dict[str, Decimal] = dict(rows.all())
-    return tuple(
-        replace(lot, amount=EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)))
-        for lot in lots_of(connection, contract.contract_id)
-    )
+    return less_drawn(lots_of(connection, contract.contract_id), drawn)
 
 
 def _billed(connection: sa.Connection, contract_id: str, period_start: datetime) -> dict[tuple[str, date], DayShare]:

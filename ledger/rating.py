@@ -9,6 +9,7 @@ from ledger import schema
 from ledger.billable import billable_readings, earlier_readings
 from ledger.contracts import Contract
 from pricing.calendar import Period
+from pricing.draws import holding
 from pricing.rated import RatedPeriod
 from pricing.rating import rate_period, slice_cuts, wants_history
 from pricing.terms import Lot, Reading, Terms
@@ -76,6 +77,29 @@ def rate_readings(
         anchor=contract.anchor,
         is_over=period.end <= as_of,
     )
+
+
+def rate_in_order(
+    connection: sa.Connection,
+    contract: Contract,
+    terms: Sequence[Terms],
+    lots: Sequence[Lot],
+    periods: Sequence[Period],
+    *,
+    zone: str,
+    as_of: datetime,
+) -> tuple[tuple[tuple[Reading, ...], ...], tuple[RatedPeriod, ...]]:
+    """Read and rate periods in order of time, each with what the one before left of the lots; return both by period.
+
+    Raises `PricingError` when one cannot be rated.
+    """
+    read: list[tuple[Reading, ...]] = []
+    rated: list[RatedPeriod] = []
+    for period in periods:
+        read.append(read_usage(connection, contract, terms, lots, period, zone=zone, as_of=as_of))
+        rated.append(rate_readings(contract, terms, read[-1], lots, period, zone=zone, as_of=as_of))
+        lots = holding(lots, dict(rated[-1].lots_after))
+    return tuple(read), tuple(rated)
 
 
 def entity_zone(connection: sa.Connection, contract: Contract) -> str:

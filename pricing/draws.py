@@ -1,11 +1,12 @@
 """Draws: what charges take from lots, slice by slice in time order, so that a lot serves only usage in its window."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import inf
 
-from pricing.money import EXACT, to_ledger_scale
+from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.rated import Charge, ChargeSlice, Draw
 from pricing.terms import Lot
 
@@ -34,6 +35,16 @@ def require_different_lots(lots: Sequence[Lot]) -> None:
     """Raise `ValueError` for lots with one id."""
     if len({lot.lot_id for lot in lots}) < len(lots):
         raise ValueError(f"lots are given twice: {sorted(lot.lot_id for lot in lots)}; give each lot once")
+
+
+def holding(lots: Sequence[Lot], left: Mapping[str, Decimal]) -> tuple[Lot, ...]:
+    """Return the lots with what each holds now, by its id."""
+    return tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+
+
+def less_drawn(lots: Sequence[Lot], drawn: Mapping[str, Decimal]) -> tuple[Lot, ...]:
+    """Return the lots without what was drawn from each, by its id; nothing was from those that are missing there."""
+    return tuple(replace(lot, amount=EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))) for lot in lots)
 
 
 def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tuple[Draw, ...], dict[str, Decimal]]:

@@ -19,6 +19,7 @@ from ledger.verification.timeline import Timeline, priced_metrics
 from ledger.verification.usage import Place, Sum, Usage
 from pricing.aggregation import Groups
 from pricing.calendar import Period, local_date
+from pricing.draws import holding, less_drawn
 from pricing.errors import PricingError
 from pricing.late import DayShare, LateKey, late_shares
 from pricing.money import EXACT, ZERO, total
@@ -259,8 +260,7 @@ def _rate_now(
     for recorded in contract.periods:
         if recorded.cutoff is None:
             rated = _rate_one(subject, recorded, view, lots)
-            left = dict(rated.lots_after)
-            lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+            lots = holding(lots, dict(rated.lots_after))
             opened.append((recorded, rated))
     figures = {share: figure for share, figure in _figures(contract, billed).items() if share.kind != "usage"}
     figures |= late
@@ -282,7 +282,7 @@ def _late(
         if _is_small(contract, before, shares):
             shares = before
         else:
-            lots = tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)
+            lots = holding(lots, left)
         for (product_id, day), share in shares.items():
             place = Share(recorded.period.start, product_id, "", day, "usage")
             found[place] = (share.quantity, share.undrawn)
@@ -315,7 +315,7 @@ def _lots_after(contract: Contract, billed: Billed) -> tuple[Lot, ...]:
     for _, rated in billed:
         for draw in rated.draws:
             drawn[draw.lot_id] = EXACT.add(drawn.get(draw.lot_id, ZERO), draw.amount)
-    return tuple(replace(lot, amount=EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))) for lot in contract.lots)
+    return less_drawn(contract.lots, drawn)
 
 
 def _readings_by_period(subject: _Subject, sums: Mapping[Place, Sum]) -> _View:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from pricing.calendar import Period
+from pricing.draws import holding
 from pricing.money import currency, round_to_currency, total
 from pricing.prices import FixedFee, Package, PerUnit, Price, Seats
 from pricing.progressive import increments, threshold_invoices
@@ -187,7 +188,7 @@ def drawn_in_order(case: Case) -> Sequence[Row]:
     rows = []
     for event in case.input:
         left = dict(invoiced(terms, {"usage": decimal(event["usage"])}, lots).rated.lots_after)
-        lots = [replace(lot, amount=left[lot.lot_id]) for lot in lots]
+        lots = [*holding(lots, left)]
         rows.append(left)
     return rows
 
