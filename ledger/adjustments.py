@@ -81,6 +81,11 @@ def list_credit_note_requests(
     return tuple(CreditNoteRequest(**row._mapping) for row in rows)  # noqa: SLF001 - public in all but name
 
 
+def wants_credit_note(contract: Contract, adjustment: Adjustment) -> bool:
+    """Say whether the contract has what an adjustment takes back asked for as a credit note."""
+    return adjustment.total < 0 and contract.policy.invoicing.late_usage == "credit_note"
+
+
 def bill_adjustments(connection: sa.Connection, contract: Contract, *, room: Decimal, at: datetime) -> tuple[Line, ...]:
     """Return the lines for the next invoice, whose other lines come to `room`, and record all pending as billed.
 
@@ -89,8 +94,7 @@ def bill_adjustments(connection: sa.Connection, contract: Contract, *, room: Dec
     found: list[Line] = []
     for adjustment in pending_adjustments(connection, contract):
         amount = adjustment.total
-        wants_credit_note = contract.policy.invoicing.late_usage == "credit_note"
-        if amount < 0 and (wants_credit_note or EXACT.add(room, amount) < 0):
+        if wants_credit_note(contract, adjustment) or (amount < 0 and EXACT.add(room, amount) < 0):
             _request_credit_note(connection, contract, adjustment, at=at)
         else:
             found += adjustment.lines
@@ -356,19 +360,15 @@ def _credit_transfers(contract: Contract, adjustment: Adjustment, key: str, day:
         yield Transfer(f"{key}/rounding", account("rounding"), account("unbilled_receivable"), rest, day, "rounding")
 
 
-_UNBILLED = sa.text("""
-select distinct a.period_start
-from accrued a join contract_period p on p.contract_id = a.contract_id and p.start_at = a.period_start
-where a.contract_id = :contract_id and a.kind = 'usage' and p.state <> 'open'
-    and a.amount <> coalesce(a.billed_amount, 0)
-""")
-
-_TO_ADJUST = sa.text("""
-select distinct a.contract_id
+# The usage of frozen periods that no invoice holds as it stands.
+_LATE = """
 from accrued a join contract_period p on p.contract_id = a.contract_id and p.start_at = a.period_start
 where a.kind = 'usage' and p.state <> 'open' and a.amount <> coalesce(a.billed_amount, 0)
-order by a.contract_id
-""")
+"""
+
+_UNBILLED = sa.text("select distinct a.period_start" + _LATE + "and a.contract_id = :contract_id")
+
+_TO_ADJUST = sa.text("select distinct a.contract_id" + _LATE + "order by a.contract_id")
 
 _DIFFERENCES = sa.text("""
 select product_id, lot_id, sum(amount - coalesce(billed_amount, 0)) as difference

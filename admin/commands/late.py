@@ -17,6 +17,7 @@ from ledger.adjustments import (
     contracts_to_adjust,
     list_credit_note_requests,
     pending_adjustments,
+    wants_credit_note,
 )
 from ledger.contracts import get_contract
 from ledger.periods import list_periods
@@ -72,7 +73,7 @@ def _pending(connection: sa.Connection, contract_id: str) -> list[PendingLine]:
     ended = contract.end_at is not None and not open_periods
     found = []
     for adjustment in pending_adjustments(connection, contract):
-        asked = contract.policy.invoicing.late_usage == "credit_note" and adjustment.total < 0
+        asked = wants_credit_note(contract, adjustment)
         billed_by = "a credit note" if asked else "an invoice of its own" if ended else "the next invoice"
         found += [
             PendingLine(

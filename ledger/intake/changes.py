@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ledger.checks import check_aware, check_text
 from ledger.errors import InvalidError, NotFoundError, StateError
 from ledger.intake.archived import archived_until
+from ledger.intake.batches import make_partitions_of, next_batch
 from ledger.intake.events import properties_of, shown
 from ledger.intake.rollup import EVENTS_AT_ONCE, recount, share_metrics
 from ledger.intake.rules import Rule, UnmeasurableError, measure, read_rules
@@ -117,7 +118,7 @@ def carry_out(
 
 def draw_batch(connection: sa.Connection, act: Act, *, added: int, amended: int, withdrawn: int) -> int:
     """Record an act under the next batch number, and return that; the customers it touches are locked before."""
-    batch_id: int = connection.execute(_NEXT_BATCH).scalar_one()
+    batch_id = next_batch(connection)
     facts = {
         "batch_id": batch_id,
         "kind": act.kind,
@@ -202,8 +203,7 @@ def _measure(rules: Sequence[Rule], row: sa.Row[tuple[object, ...]]) -> None:
 
 def _write(connection: sa.Connection, batch_id: int, at: datetime, *, added: int) -> None:
     facts = {"batch_id": batch_id, "at": at}
-    for month in connection.execute(_MONTHS).scalars():
-        connection.execute(sa.text("select usage_partition(cast(:month as date))"), {"month": month})
+    make_partitions_of(connection, connection.execute(_MONTHS).scalars())
     if added:
         inserted: list[UUID] = list(connection.execute(_INSERT_KEYS, facts).scalars())
         if len(inserted) != added:
@@ -334,8 +334,6 @@ select count(*) filter (where not is_known) as added,
     count(*) filter (where payload_hash is null) as withdrawn
 from usage_changing
 """)
-
-_NEXT_BATCH = sa.text("select nextval(pg_get_serial_sequence('usage_batch', 'batch_id'))")
 
 _KEEP_BATCH = sa.text("""
 insert into usage_batch (batch_id, door, received_at, accepted, duplicate, conflict, rejected)

@@ -1,6 +1,9 @@
-"""Marking contracts whose usage a batch changed, from the rows of the rollup that it touched."""
+"""Rows of the rollup: how their groups are told apart, and how contracts are marked that read those a batch touched."""
 
 MOST_PAIRS = 2_000
+
+GROUP_HASH = "substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid"
+"""How the rollup tells groups apart, wherever it is written."""
 
 MARK = """
 insert into usage_dirty (contract_id, batch_id, received_at, metric_ids, group_hashes)

@@ -20,6 +20,7 @@ from ledger import schema
 from ledger.checks import check_aware
 from ledger.errors import InvalidError, NotFoundError, StateError
 from ledger.intake.archived import month_span
+from ledger.intake.batches import make_partitions_of
 
 MONTHS_AHEAD = 2
 """How many months after the current one have their partition ready."""
@@ -86,8 +87,7 @@ def make_partitions(connection: sa.Connection, *, at: datetime) -> tuple[date, .
     months = [at.astimezone(UTC).date().replace(day=1)]
     for _ in range(MONTHS_AHEAD):
         months.append(month_span(months[-1]).end.date())
-    for month in months:
-        connection.execute(_PARTITION, {"month": month})
+    make_partitions_of(connection, months)
     return tuple(months)
 
 
@@ -133,7 +133,7 @@ def archive(connection: sa.Connection, month: date, directory: Path, *, at: date
     """
     month = month.replace(day=1)
     _check_may_leave(connection, month, at)
-    connection.execute(_PARTITION, {"month": month})  # what lies in the default partition moves to where it belongs
+    make_partitions_of(connection, [month])  # what lies in the default partition moves to where it belongs
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"usage_event_{month:%Y_%m}.parquet"
     unfinished = path.with_suffix(".unfinished")
@@ -268,7 +268,6 @@ def _recorded(found: Archive, at: datetime) -> dict[str, object]:
     }
 
 
-_PARTITION = sa.text("select usage_partition(cast(:month as date))")
 _DETACH = sa.text("select usage_detach(cast(:month as date), cast(:rows as bigint), cast(:digest as numeric))")
 
 _RECORD = sa.text("""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ledger.database import driver_of
 from ledger.intake.events import Keyed, UsageEvent, copied
-from ledger.intake.marking import MARK, MOST_PAIRS
+from ledger.intake.marking import GROUP_HASH, MARK, MOST_PAIRS
 from ledger.intake.rules import Rule
 from pricing.metrics import passes
 from pricing.money import EXACT, ZERO
@@ -184,8 +184,8 @@ _COPY_COUNTED = "copy usage_counted (customer_id, metric_id, groups, bucket_star
 # Groups are told apart by their text in the database, where 1 and 1.0 are not the same: what Python parted meets here.
 _COUNT = """
 with counted as (
-    select customer_id, metric_id, substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid
-        as group_hash, bucket_start, groups, sum(quantity) as quantity, sum(events)::bigint as events
+    select customer_id, metric_id, {group_hash} as group_hash, bucket_start, groups, sum(quantity) as quantity,
+        sum(events)::bigint as events
     from usage_counted group by customer_id, metric_id, groups, bucket_start
 ),
 touched as (
@@ -201,7 +201,7 @@ touched as (
 )
 """
 
-_UPSERT = sa.text(_COUNT + MARK)
+_UPSERT = sa.text(_COUNT.format(group_hash=GROUP_HASH) + MARK)
 
 _TALLY = sa.text("""
 insert into usage_tally as t (customer_alias, type, source, bucket_start, events)

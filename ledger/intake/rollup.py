@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ledger.database import driver_of
 from ledger.intake.events import properties_of
-from ledger.intake.marking import MARK, MOST_PAIRS
+from ledger.intake.marking import GROUP_HASH, MARK, MOST_PAIRS
 from ledger.intake.rules import Rule, UnmeasurableError, measure, read_rules, rules_json
 from pricing.calendar import Period
 
@@ -39,16 +39,15 @@ TRIAL = Totals("trial_rollup", "trial_member")
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Which recorded events are counted; `as_of_batch` None: those that count now."""
+    """Which of the recorded events that count now are counted."""
 
     customer_id: str | None
     span: Period | None
-    as_of_batch: int | None
 
     @property
     def condition(self) -> str:
         """The condition on the rows e of `usage_event`."""
-        conditions = [_COUNTS_NOW if self.as_of_batch is None else _COUNTED_AS_OF]
+        conditions = ["e.ended_batch_id is null"]
         if self.customer_id is not None:
             conditions.append("e.customer_id = :customer_id")
         if self.span is not None:
@@ -58,9 +57,8 @@ class _Past:
     @property
     def facts(self) -> dict[str, object]:
         """The parameters of the condition."""
-        facts: dict[str, object] = {"customer_id": self.customer_id, "as_of_batch": self.as_of_batch}
-        facts |= {} if self.span is None else {"since": self.span.start, "until": self.span.end}
-        return {name: fact for name, fact in facts.items() if fact is not None}
+        facts: dict[str, object] = {} if self.customer_id is None else {"customer_id": self.customer_id}
+        return facts if self.span is None else {**facts, "since": self.span.start, "until": self.span.end}
 
 
 Computed = tuple[UUID, str, Decimal | None]
@@ -93,14 +91,12 @@ def add_past(
     customer_id: str | None = None,
     span: Period | None = None,
     totals: Totals = BOOKS,
-    as_of_batch: int | None = None,
 ) -> None:
     """Count the recorded events that count now, or only a customer's, or only those of a span of time.
 
-    With `as_of_batch` those are counted that counted as of this batch. Those that a rule cannot measure do not count
-    for it. The totals of these rules (customer, span) are empty before.
+    Those that a rule cannot measure do not count for it. The totals of these rules (customer, span) are empty before.
     """
-    past = _Past(customer_id, span, as_of_batch)
+    past = _Past(customer_id, span)
     if any(rule.is_computed for rule in rules):
         connection.execute(_COMPUTED)
         connection.execute(sa.text("delete from usage_computed"))
@@ -179,7 +175,14 @@ def _add(
             computed_value="x.value," if is_computed else "",
             computed_only="and (not m.is_computed or x.key_hash is not null)" if is_computed else "",
         )
-        text = statement.format(rollup=totals.rollup, member=totals.member, rules=_RULES, events=events, bucket=_BUCKET)
+        text = statement.format(
+            rollup=totals.rollup,
+            member=totals.member,
+            rules=_RULES,
+            events=events,
+            bucket=_BUCKET,
+            group_hash=GROUP_HASH,
+        )
         facts = {**({} if past is None else past.facts), "rules": rules_json(wanted)}
         if marks is None or statement is _MEMBERS:  # whose rows of the rollup are marked
             connection.execute(sa.text(text), facts)
@@ -229,11 +232,6 @@ def _copy(connection: sa.Connection, rows: Iterable[Computed]) -> None:
         for row in rows:
             copy.write_row(row)
 
-
-_COUNTS_NOW = "e.ended_batch_id is null"
-
-_COUNTED_AS_OF = """coalesce(e.attributed_batch_id, e.batch_id) <= :as_of_batch
-        and (e.ended_batch_id is null or e.ended_batch_id > :as_of_batch)"""
 
 _COMPUTED = sa.text("""
 create temporary table if not exists usage_computed (key_hash uuid not null, metric_id text not null, value numeric)
@@ -302,7 +300,7 @@ insert into {rollup} as r
     (customer_id, metric_id, group_hash, bucket_start, groups, quantity, events, max_received_at)
 {rules}
 select customer_id, metric_id,
-    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash,
+    {group_hash} as group_hash,
     bucket_start, groups, quantity, events, max_received_at
 from (
     select c.customer_id, m.metric_id, g.groups, {bucket} as bucket_start,
@@ -323,7 +321,7 @@ insert into {rollup} as r
     amount, highest, lowest, weighted, latest_value, latest_at, latest_key)
 {rules}
 select customer_id, metric_id,
-    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash,
+    {group_hash} as group_hash,
     bucket_start, groups, quantity, events, max_received_at,
     amount, highest, lowest, weighted, latest_value, latest_at, latest_key
 from (
@@ -368,7 +366,7 @@ insert into {member} as r
     (customer_id, metric_id, group_hash, member_hash, slot_start, additions, last_is_addition, last_at, last_key)
 {rules}
 select customer_id, metric_id,
-    substr(encode(sha256(convert_to(groups::text, 'UTF8')), 'hex'), 1, 32)::uuid as group_hash,
+    {group_hash} as group_hash,
     substr(encode(sha256(convert_to(member_text, 'UTF8')), 'hex'), 1, 32)::uuid as member_hash,
     slot_start, additions, last_is_addition, last_at, last_key
 from (

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
 from typing import Literal
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from ledger.checks import check_aware
 from ledger.database import driver_of
+from ledger.intake.batches import make_partitions_of, next_batch
 from ledger.intake.events import (
     FieldError,
     Keyed,
@@ -86,7 +87,7 @@ def take_in(
     rules = _rules_by_type(connection, batch.events)
     events, refused, computed = _measure(rules, batch.events)
     rejections = (*batch.rejections, *refused)
-    batch_id: int = connection.execute(_NEXT_BATCH).scalar_one()
+    batch_id = next_batch(connection)
     all_keyed = [keyed(index, event) for index, event in events]
     outcomes = _insert_events(connection, all_keyed, customers, batch_id=batch_id, received_at=received_at)
     fresh = [one for one, outcome in zip(all_keyed, outcomes, strict=True) if outcome == "accepted"]
@@ -221,8 +222,8 @@ def _insert_events(
     first: dict[str, Keyed] = {}
     for one in events:
         first.setdefault(one.key, one)
-    for year, month in sorted({(one.event.timestamp.year, one.event.timestamp.month) for one in events}):
-        connection.execute(_PARTITION, {"month": f"{year:04d}-{month:02d}-01"})
+    months = {(one.event.timestamp.year, one.event.timestamp.month) for one in events}
+    make_partitions_of(connection, [date(year, month, 1) for year, month in months])
     connection.execute(_INCOMING)
     _copy(connection, first.values(), customers, batch_id=batch_id, received_at=received_at)
     known: dict[str, str] = {}
@@ -362,10 +363,6 @@ _LOCK_STRANGERS = sa.text(
 _LOCK_CUSTOMERS = sa.text(
     "select customer_id, bucket_minutes from customer where customer_id = any(:ids) order by customer_id for key share"
 )
-
-_NEXT_BATCH = sa.text("select nextval(pg_get_serial_sequence('usage_batch', 'batch_id'))")
-
-_PARTITION = sa.text("select usage_partition(cast(:month as date))")
 
 # A transaction may take in several batches.
 _INCOMING = sa.text("""

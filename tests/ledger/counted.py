@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from ledger.database import undone
 from ledger.intake.rollup import TRIAL, add_past, open_trial
 from ledger.intake.rules import read_rules
 
@@ -25,14 +26,10 @@ DOUBLE = "select key from usage_event where ended_batch_id is null group by key,
 
 def same_as_counted_anew(connection: sa.Connection) -> None:
     """Totals, members and tally are what the events that count come to; each key counts at most once."""
-    nested = connection.begin_nested()
-    open_trial(connection)
-    add_past(connection, read_rules(connection), totals=TRIAL)
-    for one, other in (("usage_rollup", TRIAL.rollup), ("usage_member", TRIAL.member)):
-        assert connection.execute(sa.text(COMPARED.format(one=one, other=other))).scalar_one() == 0, one
-    nested.rollback()
+    with undone(connection):
+        open_trial(connection)
+        add_past(connection, read_rules(connection), totals=TRIAL)
+        for one, other in (("usage_rollup", TRIAL.rollup), ("usage_member", TRIAL.member)):
+            assert connection.execute(sa.text(COMPARED.format(one=one, other=other))).scalar_one() == 0, one
     assert connection.execute(sa.text(TALLIES)).scalar_one() == 0
-    double = sa.text(
-        "select key from usage_event where ended_batch_id is null group by key, source having count(*) > 1"
-    )
-    assert connection.execute(double).all() == []
+    assert connection.execute(sa.text(DOUBLE)).all() == []

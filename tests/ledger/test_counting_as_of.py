@@ -1,11 +1,15 @@
 """What counted as of a batch is counted again from the events, whatever became of them later."""
 
+from datetime import UTC, datetime
+
 import pytest
 import sqlalchemy as sa
 
-from ledger.intake.rollup import TRIAL, add_past, open_trial
+from ledger.event_readings import Usage, count_events
 from ledger.intake.rules import read_rules
 from tests.ledger.usage import send, tokens
+
+DAY = (datetime(2026, 10, 5, tzinfo=UTC), datetime(2026, 10, 6, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -28,9 +32,8 @@ def test_events_count_from_their_batch_until_the_one_that_ends_them(
     shop.execute(
         sa.text("update usage_event set customer_id = 'acme', attributed_batch_id = :batch where key = :key"), came
     )
-    open_trial(shop)
+    rules = tuple(rule for rule in read_rules(shop) if rule.metric_id == "tokens")
 
-    add_past(shop, read_rules(shop), customer_id="acme", totals=TRIAL, as_of_batch=first + batches_later)
+    [reading] = count_events(shop, Usage("acme", rules, "UTC", first + batches_later), DAY, until=DAY[1])
 
-    counted = shop.execute(sa.text("select quantity::text from trial_rollup where metric_id = 'tokens'"))
-    assert counted.scalar_one() == expected
+    assert str(reading.quantity) == expected
