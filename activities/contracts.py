@@ -140,9 +140,9 @@ class ContractActivities:
 
 
 def _accrued(connection: sa.Connection, accrual: Accrual, wait: timedelta) -> AccruedUsage:
-    contract = get_contract(connection, accrual.contract_id)
+    contract = accrual.contract
     grace = contract.policy.invoicing.grace
-    recorded = list_periods(connection, accrual.contract_id) if accrual.ended_periods else ()
+    recorded = list_periods(connection, contract.contract_id) if accrual.ended_periods else ()
     ended = [
         EndedPeriod(
             invoice_id=f"{contract.contract_id}.{local_date(recorded_period.period.start, contract.time_zone)}",

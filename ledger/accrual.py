@@ -17,12 +17,12 @@ from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
 from ledger.increments import Basis, basis_of, changed_shares, keep_readings, usage_of_open
-from ledger.intake.readings import metric_event_types
+from ledger.intake.rules import event_types_of
 from ledger.late_usage import periods_with_late_usage, rate_late, usage_of_periods
 from ledger.marks import Mark, list_marks, take_marks
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
 from ledger.rating import rate_in_order
-from ledger.shares import ACCRUED, Place, Share, post_difference, shares_of
+from ledger.shares import ACCRUED, Place, Share, post_difference, shares_of, standing
 from ledger.spend import LotSpend, ProductSpend, Spend, spend
 from pricing.calendar import Period, local_date, period_containing
 from pricing.draws import less_drawn
@@ -44,13 +44,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Accrual:
-    """What an accrual did and what comes next. `batches` counts the batches of usage that it brought to the balance.
+    """What an accrual of a contract did and what comes next.
 
+    `batches` counts the batches of usage that it brought to the balance.
     `next_boundary` is when a period begins or ends next (None: the contract is over); `ended_periods` are the starts of
     open periods that are over; `finished` says that the contract has ended and every period is invoiced.
     """
 
-    contract_id: str
+    contract: Contract
     transfers_posted: int
     next_boundary: datetime | None
     ended_periods: tuple[datetime, ...]
@@ -93,8 +94,8 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     basis = _basis(connection, contract, [period], as_of=at)
     [rated] = _rate(connection, basis)[1]
     this = ACCRUED.c.period_start == period_start
-    post_difference(connection, contract, _shares(basis, [rated]), only=this)
-    types = metric_event_types(connection)
+    post_difference(connection, contract, _shares(basis, [rated]), standing(connection, contract_id, this))
+    types = event_types_of(basis.rules)
     record_frozen(
         connection,
         contract_id,
@@ -122,11 +123,13 @@ def rate_open_periods(connection: sa.Connection, contract_id: str, *, as_of: dat
 
 def lots_left(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
     """Return the lots with what the frozen and invoiced periods left of them."""
+    lots = lots_of(connection, contract_id)
+    if not lots:
+        return ()
     frozen = sa.select(schema.contract_period.c.start_at).where(
         schema.contract_period.c.contract_id == contract_id, schema.contract_period.c.state != "open"
     )
-    drawn = _drawn(connection, contract_id, ACCRUED.c.period_start.in_(frozen))
-    return less_drawn(lots_of(connection, contract_id), drawn)
+    return less_drawn(lots, _drawn(connection, contract_id, ACCRUED.c.period_start.in_(frozen)))
 
 
 def _drawn(connection: sa.Connection, contract_id: str, which: sa.ColumnElement[bool]) -> Mapping[str, Decimal]:
@@ -151,7 +154,7 @@ def _outcome(
     if contract.end_at is not None and not is_over:
         next_boundary = min(next_boundary, contract.end_at)
     return Accrual(
-        contract.contract_id,
+        contract,
         posted,
         None if is_over else next_boundary,
         tuple(p.period.start for p in recorded if p.state == "open" and p.period.end <= as_of),
@@ -200,7 +203,8 @@ def _post_late(
         return 0
     shares = {place: share for period in late for place, share in period.shares.items()}
     starts = [period.recorded.period.start for period in late]
-    return post_difference(connection, contract, shares, only=usage_of_periods(starts))
+    stands = standing(connection, contract.contract_id, usage_of_periods(starts))
+    return post_difference(connection, contract, shares, stands)
 
 
 def _post_open(
@@ -213,13 +217,15 @@ def _post_open(
 ) -> int:
     """Bring the open periods up to their usage of now, from what has changed where that suffices."""
     basis = _basis(connection, contract, [p.period for p in recorded if p.state == "open"], as_of=as_of)
-    changed = changed_shares(connection, basis, marks)
+    stands = standing(connection, contract.contract_id, usage_of_open(basis))
+    changed = changed_shares(connection, basis, marks, stands)
     if changed is not None:
-        return post_difference(connection, contract, changed, only=usage_of_open(basis))
+        return post_difference(connection, contract, changed, stands)
     readings, rated = _rate(connection, basis)
     keep_readings(connection, basis, readings, rated)
     frozen = [period.period.start for period in recorded if period.state != "open"]
-    return post_difference(connection, contract, _shares(basis, rated), only=ACCRUED.c.period_start.not_in(frozen))
+    stands = standing(connection, contract.contract_id, ACCRUED.c.period_start.not_in(frozen))
+    return post_difference(connection, contract, _shares(basis, rated), stands)
 
 
 def _basis(connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime) -> Basis:

@@ -16,7 +16,6 @@ from ledger.contracts import Contract, lots_of
 from ledger.late_usage import billed_terms, rate_late
 from ledger.months import open_day
 from ledger.periods import ContractPeriod, list_periods
-from ledger.rating import entity_zone
 from ledger.shares import ACCRUED
 from ledger.transfers import Account, AccountCode, Transfer, post
 from pricing.calendar import Period, local_date
@@ -334,7 +333,7 @@ def _request_credit_note(
         for n, line in enumerate(adjustment.lines, start=asked + 1)
     ]
     connection.execute(request.insert(), rows)
-    zone = entity_zone(connection, contract)
+    zone = contract.entity_zone
     day = open_day(connection, contract.entity_id, local_date(at, zone))
     post(
         connection,

@@ -1,6 +1,6 @@
 """Which of a customer's readings a contract bills: those it prices, and those that nobody prices, so that they show."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from uuid import UUID
@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from ledger.contract_checks import metrics_of, spans_of_customer
 from ledger.contracts import Contract
-from ledger.intake.readings import metric_event_types, read_metrics
-from ledger.intake.rules import read_rules
+from ledger.intake.readings import Request, read_by_rules, read_metrics
+from ledger.intake.rules import Rule, event_types_of, read_rules
 from pricing.agreements import usage_products
 from pricing.calendar import Period
 from pricing.models import wants_values
@@ -25,6 +25,7 @@ def billable_readings(
     terms: Sequence[Terms],
     cuts: Sequence[datetime],
     *,
+    rules: Sequence[Rule],
     until: datetime,
     priced_only: bool = False,
     restarts: Sequence[datetime] = (),
@@ -32,7 +33,8 @@ def billable_readings(
 ) -> tuple[Reading, ...]:
     """Return what rating must see of the customer's usage between neighbouring cuts, which bound one billing period.
 
-    With `restarts` they bound several, which begin there; `groups` are the metrics and group hashes to read, None all.
+    `rules` are the recorded versions of all metrics. With `restarts` the cuts bound several periods, which begin there;
+    `groups` are the metrics and group hashes to read, None all.
     Levels that last, such as servers that are up, count up to the last full hour before `until`.
     An event may be counted by several metrics, of which a contract prices some: the readings of the others are left out
     where this or another contract of the customer prices one of their event type. Where nobody does, they are kept:
@@ -42,21 +44,21 @@ def billable_readings(
     priced: list[Reading] = []
     unpriced: list[Reading] = []
     full_hour = until.replace(minute=0, second=0, microsecond=0)
-    for metric in read_metrics(
-        connection,
+    request = Request(
         contract.customer_id,
-        cuts,
-        restarts=restarts,
-        time_zone=contract.time_zone,
+        tuple(cuts),
+        tuple(restarts),
+        contract.time_zone,
         until=min(full_hour, cuts[-1]),
         values_of=metrics_with_values(terms),
-        groups=groups,
-    ):
+        groups=None if groups is None else frozenset(groups),
+    )
+    for metric in read_by_rules(connection, request, rules):
         for reading in metric.readings:
             is_priced = reading.metric_id in metrics_of(terms_in_force(terms, reading.start))
             (priced if is_priced else unpriced).append(reading)
     if unpriced and not priced_only:
-        priced.extend(_without_any_price(connection, contract, terms, unpriced))
+        priced.extend(_without_any_price(connection, contract, terms, unpriced, event_types_of(rules)))
     return tuple(priced)
 
 
@@ -105,12 +107,18 @@ def metrics_with_values(terms: Sequence[Terms]) -> frozenset[str]:
 
 
 def _without_any_price(
-    connection: sa.Connection, contract: Contract, terms: Sequence[Terms], unpriced: Sequence[Reading]
+    connection: sa.Connection,
+    contract: Contract,
+    terms: Sequence[Terms],
+    unpriced: Sequence[Reading],
+    event_types: Mapping[str, str],
 ) -> Iterator[Reading]:
-    event_types = metric_event_types(connection)
-    others = spans_of_customer(connection, contract.customer_id, but=contract.contract_id)
-    for reading in unpriced:
-        metrics = {*metrics_of(terms_in_force(terms, reading.start))}
-        metrics |= {s.metric_id for s in others if s.start < reading.end and (s.end is None or reading.start < s.end)}
-        if event_types[reading.metric_id] not in {event_types[metric_id] for metric_id in metrics}:
+    def has_price(reading: Reading, metrics: Iterable[str]) -> bool:
+        return event_types[reading.metric_id] in {event_types[metric_id] for metric_id in metrics}
+
+    doubtful = [one for one in unpriced if not has_price(one, metrics_of(terms_in_force(terms, one.start)))]
+    others = spans_of_customer(connection, contract.customer_id, but=contract.contract_id) if doubtful else ()
+    for reading in doubtful:
+        spans = [s for s in others if s.start < reading.end and (s.end is None or reading.start < s.end)]
+        if not has_price(reading, {span.metric_id for span in spans}):
             yield reading

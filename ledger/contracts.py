@@ -50,13 +50,14 @@ FIRST_REASON = "start of the contract"
 class Contract:
     """A contract of the term [start_at, end_at) in UTC; `problem` says why rating stopped, None while all is well.
 
-    `time_zone`, `cadence` and `anchor` (None: the anniversary of the start) decide its periods. `accrued_at` is the
-    moment that its balance is accrued to; None: not yet.
+    `time_zone`, `cadence` and `anchor` (None: the anniversary of the start) decide its periods; the days of the books
+    are those of `entity_zone`. `accrued_at` is the moment that its balance is accrued to; None: not yet.
     """
 
     contract_id: str
     customer_id: str
     entity_id: str
+    entity_zone: str
     currency: str
     time_zone: str
     start_at: datetime
@@ -123,7 +124,7 @@ def lock_customer_of(connection: sa.Connection, contract_id: str) -> Contract:
 
 def lock_contract(connection: sa.Connection, contract_id: str) -> Contract:
     """Return a contract and keep it for this transaction alone, without holding up intake; raise `NotFoundError`."""
-    locked = _CONTRACTS.where(_CONTRACT.c.contract_id == contract_id).with_for_update(key_share=True)
+    locked = _CONTRACTS.where(_CONTRACT.c.contract_id == contract_id).with_for_update(of=_CONTRACT, key_share=True)
     return _one(connection, locked, contract_id)
 
 
@@ -303,6 +304,7 @@ _CONTRACTS = sa.select(
     _CONTRACT.c.contract_id,
     _CONTRACT.c.customer_id,
     _CONTRACT.c.entity_id,
+    schema.entity.c.time_zone.label("entity_zone"),
     _CONTRACT.c.currency,
     _CONTRACT.c.time_zone,
     _CONTRACT.c.start_at,
@@ -314,7 +316,7 @@ _CONTRACTS = sa.select(
     _CONTRACT.c.problem,
     _CONTRACT.c.accrued_at,
     _CONTRACT.c.created_at,
-)
+).join(schema.entity)
 
 
 def _one(connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], contract_id: str) -> Contract:

@@ -17,7 +17,6 @@ from ledger.explained_periods import Billed, state_as_billed, state_of_books
 from ledger.explaining import as_of_invoice, explain_transfer_place, line_of, split_line, transfer_named
 from ledger.intake.rules import read_rules
 from ledger.invoices import get_invoice
-from ledger.rating import entity_zone
 from pricing.agreements import usage_products
 from pricing.calendar import Period, days
 from pricing.money import EXACT, ZERO
@@ -128,7 +127,7 @@ def _of_transfer(connection: sa.Connection, transfer_id: UUID) -> _Wanted | None
     if place is None or place.kind != "usage":
         return None
     billed = state_of_books(connection, place.contract_id, place.period_start)
-    zone = entity_zone(connection, billed.contract)
+    zone = billed.contract.entity_zone
     spans = [span for day, span in days(billed.recorded.period, zone) if day == place.day]
     if not spans:
         return None

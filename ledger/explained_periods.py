@@ -15,7 +15,7 @@ from ledger.intake.rules import Rule, read_rules
 from ledger.invoices import get_invoice
 from ledger.late_usage import billed_terms
 from ledger.periods import ContractPeriod, get_period
-from ledger.rating import entity_zone, rate_readings
+from ledger.rating import rate_readings
 from pricing.adjustments import net_amount
 from pricing.agreements import usage_products
 from pricing.calendar import local_date
@@ -74,7 +74,7 @@ def state_of_books(connection: sa.Connection, contract_id: str, period_start: da
 def rated_from_events(connection: sa.Connection, billed: Billed) -> PeriodState:
     """Count a period's priced usage from its events and rate it; what lots pay is left aside."""
     contract, period, terms = billed.contract, billed.recorded.period, billed.terms
-    zone = entity_zone(connection, contract)
+    zone = contract.entity_zone
     lots = [replace(lot, amount=ZERO) for lot in lots_of(connection, contract.contract_id)]
     wanted = {metric_id for version in terms for metric_id in metrics_of(version)}
     usage = Usage(

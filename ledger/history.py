@@ -12,7 +12,7 @@ from ledger.errors import NotFoundError
 from ledger.intake.history import as_known
 from ledger.intake.readings import MetricReadings, read_metrics
 from ledger.invoices import Invoice, InvoiceState, get_invoice, list_invoices
-from ledger.rating import entity_zone, rate_in_order
+from ledger.rating import rate_in_order
 from ledger.shares import Place, Share, shares_of
 from ledger.spend import Spend, spend
 from pricing.calendar import Period, local_date
@@ -47,7 +47,7 @@ def spend_at(connection: sa.Connection, contract_id: str, moment: datetime) -> S
     """
     contract = _recorded(connection, contract_id, moment)
     with as_known(connection, moment, customer_id=contract.customer_id):
-        zone = entity_zone(connection, contract)
+        zone = contract.entity_zone
         periods = contract.periods(moment)
         terms, lots = terms_of(connection, contract_id), lots_of(connection, contract_id)
         wanted = periods if lots else periods[-1:]  # with lots, each leaves the next what it did not draw

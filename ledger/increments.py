@@ -19,10 +19,9 @@ from ledger import kept
 from ledger.billable import billable_readings
 from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract
-from ledger.intake.rules import read_rules
+from ledger.intake.rules import Rule, read_rules
 from ledger.marks import Mark
-from ledger.rating import entity_zone
-from ledger.shares import ACCRUED, Place, Share
+from ledger.shares import ACCRUED, Place, Share, Standing
 from pricing.calendar import Period, local_date
 from pricing.draws import holding
 from pricing.money import EXACT, ZERO, to_ledger_scale
@@ -40,7 +39,8 @@ BY_THEMSELVES = frozenset({"sum", "count", "max", "min", "latest", "average", "u
 class Basis:
     """What the open periods of a contract are rated by; `lots` hold what is left at the start of the first one.
 
-    `keys` are the group keys of each metric, `parts` how each period is rated series by series; None: only as a whole.
+    `rules` are the recorded versions of all metrics, `keys` the group keys of each priced one, `parts` how each period
+    is rated series by series; None: only as a whole.
     """
 
     contract: Contract
@@ -49,6 +49,7 @@ class Basis:
     zone: str
     periods: tuple[Period, ...]
     as_of: datetime
+    rules: tuple[Rule, ...]
     keys: Mapping[str, frozenset[str]]
     parts: tuple[Separated, ...] | None
     digest: bytes
@@ -64,9 +65,10 @@ def basis_of(
     as_of: datetime,
 ) -> Basis:
     """Return what open periods are rated by at a moment; its digest is another one each day of the entity."""
-    zone = entity_zone(connection, contract)
+    zone = contract.entity_zone
     wanted = {metric_id for version in terms for metric_id in metrics_of(version)}
-    rules = [rule for rule in read_rules(connection) if rule.metric_id in wanted]
+    all_rules = read_rules(connection)
+    rules = [rule for rule in all_rules if rule.metric_id in wanted]
     windows = [(lot.lot_id, lot.start, lot.end, lot.products) for lot in lots]
     span = contract.customer_id, contract.start_at, contract.end_at, contract.time_zone, contract.cadence
     today = local_date(as_of, zone)
@@ -88,17 +90,21 @@ def basis_of(
         zone,
         tuple(periods),
         as_of,
+        all_rules,
         keys,
         tuple(parts) if periods and len(parts) == len(periods) else None,
         sha256(facts.encode()).digest(),
     )
 
 
-def changed_shares(connection: sa.Connection, basis: Basis, marks: Sequence[Mark]) -> Mapping[Place, Share] | None:
+def changed_shares(
+    connection: sa.Connection, basis: Basis, marks: Sequence[Mark], posted: Mapping[Place, Standing]
+) -> Mapping[Place, Share] | None:
     """Return all that is to stand in the books for the usage of the open periods, from what the marks say has changed.
 
-    The contract is locked. None: what is kept does not hold, or does not suffice; compute it in full. Fees are those
-    of the last full computation of the day. Raises `PricingError` when what has changed cannot be rated.
+    The contract is locked, and `posted` is what is posted for that usage. None: what is kept does not hold, or does not
+    suffice; compute it in full. Fees are those of the last full computation of the day. Raises `PricingError` when what
+    has changed cannot be rated.
     """
     pairs = kept.pairs_of(marks)
     if basis.parts is None or pairs is None or not kept.holds(connection, basis.contract.contract_id, basis.digest):
@@ -106,10 +112,10 @@ def changed_shares(connection: sa.Connection, basis: Basis, marks: Sequence[Mark
     changes = _changes(connection, basis, pairs, basis.parts) if pairs else ()
     if changes is None:
         return None
-    differences = dict(_differences(connection, basis, basis.parts, changes))
+    stands = _by_day(posted)
+    differences = dict(_differences(connection, basis, changes, stands))
     if any(to_ledger_scale(quantity) != quantity for quantity, _ in differences.values()):
         return None
-    stands = _standing(connection, basis)
     for place, (quantity, amount) in differences.items():
         before = stands.get(place, (ZERO, ZERO))
         stands[place] = EXACT.add(before[0], quantity), EXACT.add(before[1], amount)
@@ -155,6 +161,7 @@ def _changes(
         contract,
         basis.terms,
         cuts,
+        rules=basis.rules,
         until=basis.as_of,
         restarts=[period.start for period in basis.periods],
         groups=hashes,
@@ -183,21 +190,39 @@ def _cut_as(part: Separated, group: kept.Group, kept_rows: Sequence[kept.Figures
 
 
 def _differences(
-    connection: sa.Connection, basis: Basis, parts: Sequence[Separated], changes: Sequence[kept.Change]
+    connection: sa.Connection,
+    basis: Basis,
+    changes: Sequence[kept.Change],
+    stands: Mapping[Place, tuple[Decimal, Decimal]],
 ) -> Iterator[tuple[Place, tuple[Decimal, Decimal]]]:
     """Yield what the changes add to the quantity and the amount of each product and day."""
-    for part in parts:
-        own = [change for change in changes if change.period_start == part.frame.period.start]
-        found: dict[Place, tuple[Decimal, Decimal]] = {}
-        for product_id in part.products if own else ():
+    for part in basis.parts or ():
+        start = part.frame.period.start
+        own = [change for change in changes if change.period_start == start]
+        for product_id, counted in part.products.items() if own else ():
             before, now = _series(connection, basis, part, product_id, own)
-            for sign, readings in ((-1, before), (1, now)):
-                for start, figures in series_amounts(part, product_id, readings).items() if readings else ():
-                    place = Place(part.frame.period.start, product_id, "", local_date(start, basis.zone))
-                    stands = found.get(place, (ZERO, ZERO))
-                    quantity, amount = (EXACT.multiply(sign, figure) for figure in figures)
-                    found[place] = EXACT.add(stands[0], quantity), EXACT.add(stands[1], amount)
-        yield from found.items()
+            if not before and not now:
+                continue
+            found = _by_place(basis, part, product_id, now)
+            if counted.keys:
+                stood = _by_place(basis, part, product_id, before)
+            else:  # all that stands for the product is its one series
+                stood = {p: figures for p, figures in stands.items() if p[:2] == (start, product_id)}
+            for place in {**stood, **found}:
+                (q, a), (quantity, amount) = stood.get(place, (ZERO, ZERO)), found.get(place, (ZERO, ZERO))
+                yield place, (EXACT.subtract(quantity, q), EXACT.subtract(amount, a))
+
+
+def _by_place(
+    basis: Basis, part: Separated, product_id: str, readings: Sequence[Reading]
+) -> dict[Place, tuple[Decimal, Decimal]]:
+    """Rate whole series of a product, and return what they come to each day."""
+    found: dict[Place, tuple[Decimal, Decimal]] = {}
+    for start, (quantity, amount) in series_amounts(part, product_id, readings).items() if readings else ():
+        place = Place(part.frame.period.start, product_id, "", local_date(start, basis.zone))
+        stands = found.get(place, (ZERO, ZERO))
+        found[place] = EXACT.add(stands[0], quantity), EXACT.add(stands[1], amount)
+    return found
 
 
 def _series(
@@ -226,24 +251,13 @@ def _series(
 # --- what is to stand in the books --------------------------------------------------------------------------------
 
 
-def _standing(connection: sa.Connection, basis: Basis) -> dict[Place, tuple[Decimal, Decimal]]:
+def _by_day(posted: Mapping[Place, Standing]) -> dict[Place, tuple[Decimal, Decimal]]:
     """Return what stands for the usage of each product and day, drawn from lots or not."""
-    rows = connection.execute(
-        sa.select(
-            ACCRUED.c.period_start,
-            ACCRUED.c.product_id,
-            ACCRUED.c.day,
-            sa.func.sum(ACCRUED.c.quantity).label("quantity"),
-            sa.func.sum(ACCRUED.c.amount).label("amount"),
-        )
-        .where(ACCRUED.c.contract_id == basis.contract.contract_id, usage_of_open(basis))
-        .group_by(ACCRUED.c.period_start, ACCRUED.c.product_id, ACCRUED.c.day)
-    )
-    return {
-        Place(row.period_start, row.product_id, "", row.day): (row.quantity, row.amount)
-        for row in rows
-        if row.quantity or row.amount
-    }
+    found: dict[Place, tuple[Decimal, Decimal]] = {}
+    for place, stood in posted.items():
+        quantity, amount = found.get(place._replace(lot_id=""), (ZERO, ZERO))
+        found[place._replace(lot_id="")] = EXACT.add(quantity, stood.quantity), EXACT.add(amount, stood.amount)
+    return {place: figures for place, figures in found.items() if any(figures)}
 
 
 def usage_of_open(basis: Basis) -> sa.ColumnElement[bool]:

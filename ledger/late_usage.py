@@ -19,7 +19,7 @@ from ledger.contracts import Contract, lots_of, terms_of
 from ledger.intake.archived import archived_until
 from ledger.marks import Mark
 from ledger.periods import ContractPeriod
-from ledger.rating import entity_zone, rate_usage
+from ledger.rating import rate_usage
 from ledger.shares import ACCRUED, Place, Share
 from ledger.terms_codec import terms_from_json
 from pricing.draws import holding, less_drawn
@@ -66,7 +66,7 @@ def rate_late(
     """
     if not periods:
         return ()
-    zone = entity_zone(connection, contract)
+    zone = contract.entity_zone
     lots = _lots_after_billing(connection, contract)
     found = []
     for recorded in periods:

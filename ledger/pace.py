@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-SOONEST = timedelta(seconds=1)
+SOONEST = timedelta(milliseconds=200)
 LATEST = timedelta(seconds=60)
 TIMES_OF_WORK = 10
 """So much longer than an accrual takes is the time to the next one: a contract keeps a worker busy a tenth of it."""

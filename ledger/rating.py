@@ -5,9 +5,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from ledger import schema
 from ledger.billable import billable_readings, earlier_readings
 from ledger.contracts import Contract
+from ledger.intake.rules import read_rules
 from pricing.calendar import Period
 from pricing.draws import holding
 from pricing.rated import RatedPeriod
@@ -29,7 +29,7 @@ def rate_usage(
 
     Usage without a price is refused, or with `priced_only` left out. Raises `PricingError` when it cannot be rated.
     """
-    zone = entity_zone(connection, contract)
+    zone = contract.entity_zone
     readings = read_usage(connection, contract, terms, lots, period, zone=zone, as_of=as_of, priced_only=priced_only)
     return rate_readings(contract, terms, readings, lots, period, zone=zone, as_of=as_of)
 
@@ -47,7 +47,9 @@ def read_usage(
 ) -> tuple[Reading, ...]:
     """Return all usage that rating a period asks for, cut at the entity's days of `zone` and wherever prices change."""
     cuts = slice_cuts(terms, lots, period, zone, time_zone=contract.time_zone)
-    readings = billable_readings(connection, contract, terms, cuts, until=as_of, priced_only=priced_only)
+    readings = billable_readings(
+        connection, contract, terms, cuts, rules=read_rules(connection), until=as_of, priced_only=priced_only
+    )
     if wants_history(terms):
         readings = (*earlier_readings(connection, contract, terms, period), *readings)
     return readings
@@ -100,12 +102,3 @@ def rate_in_order(
         rated.append(rate_readings(contract, terms, read[-1], lots, period, zone=zone, as_of=as_of))
         lots = holding(lots, dict(rated[-1].lots_after))
     return tuple(read), tuple(rated)
-
-
-def entity_zone(connection: sa.Connection, contract: Contract) -> str:
-    """Return the time zone of the entity that sells: its days are the days of the books."""
-    entity = schema.entity
-    zone: str = connection.execute(
-        sa.select(entity.c.time_zone).where(entity.c.entity_id == contract.entity_id)
-    ).scalar_one()
-    return zone

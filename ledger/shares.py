@@ -46,6 +46,25 @@ class Share:
     terms_version: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is posted for a place; nothing has been, as revision 0 says, where the place is not among the books."""
+
+    kind: AccruedKind
+    quantity: Decimal
+    amount: Decimal
+    revision: int
+
+
+NOTHING_STANDS = Standing("usage", ZERO, ZERO, 0)
+
+
+def standing(connection: sa.Connection, contract_id: str, which: sa.ColumnElement[bool]) -> Mapping[Place, Standing]:
+    """Return what is posted for a contract in the rows of `accrued` that a condition names."""
+    rows = connection.execute(_STANDING.where(ACCRUED.c.contract_id == contract_id, which))
+    return {Place(*row[:4]): Standing(*row[4:]) for row in rows}
+
+
 def shares_of(rated: Sequence[RatedPeriod], zone: str, *, through: date) -> dict[Place, Share]:
     """Return what is to stand in the books for these periods, with fees through a day of the entity."""
     shares: dict[Place, Share] = {}
@@ -95,14 +114,13 @@ def post_difference(
     connection: sa.Connection,
     contract: Contract,
     shares: Mapping[Place, Share],
-    *,
-    only: sa.ColumnElement[bool],
+    stands: Mapping[Place, Standing],
 ) -> int:
-    """Post what differs from the `only` rows that stand, and return the number of transfers.
+    """Post what differs from what `stands` in places that have a share or stand, and return the number of transfers.
 
-    Raises `PricingError` for figures that the books cannot hold.
+    The contract is locked. Raises `PricingError` for figures that the books cannot hold.
     """
-    changes = tuple(_changes(connection, contract.contract_id, shares, only))
+    changes = tuple(_changes(contract.contract_id, shares, stands))
     if not changes:
         return 0
     drawn = any(change.place.lot_id for change in changes)
@@ -128,23 +146,18 @@ def post_difference(
     return posted.inserted
 
 
-def _changes(
-    connection: sa.Connection, contract_id: str, shares: Mapping[Place, Share], only: sa.ColumnElement[bool]
-) -> Iterator[_Change]:
-    rows = connection.execute(sa.select(ACCRUED).where(ACCRUED.c.contract_id == contract_id, only))
-    stored = {Place(row.period_start, row.product_id, row.lot_id, row.day): row for row in rows}
-    for place in sorted({*shares, *stored}):
-        row = stored.get(place)
-        share = shares.get(place) or Share("usage" if row is None else row.kind)
-        quantity, amount, revision = (ZERO, ZERO, 0) if row is None else (row.quantity, row.amount, row.revision)
-        if (share.quantity, share.amount) == (quantity, amount):
+def _changes(contract_id: str, shares: Mapping[Place, Share], stands: Mapping[Place, Standing]) -> Iterator[_Change]:
+    for place in sorted({*shares, *stands}):
+        stood = stands.get(place, NOTHING_STANDS)
+        share = shares.get(place) or Share(stood.kind)
+        if (share.quantity, share.amount) == (stood.quantity, stood.amount):
             continue
         if EXACT.abs(share.quantity) >= LARGEST or EXACT.abs(share.amount) >= LARGEST:
             raise PricingError(
                 f"product {place.product_id} of contract {contract_id} has {share.quantity:f} units for "
                 f"{share.amount:f} on {place.day}, more than the books can hold; correct the events or the price"
             )
-        yield _Change(place, share, EXACT.subtract(share.amount, amount), revision + 1)
+        yield _Change(place, share, EXACT.subtract(share.amount, stood.amount), stood.revision + 1)
 
 
 def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: set[date]) -> Transfer:
@@ -178,3 +191,8 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
         kind=kind,
         terms_version=change.share.terms_version,
     )
+
+
+_STANDING = sa.select(
+    *(ACCRUED.c[name] for name in (*Place._fields, "kind", "quantity", "amount", "revision")),
+)

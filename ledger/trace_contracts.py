@@ -14,7 +14,6 @@ from ledger.contracts import Contract, get_contract, terms_of
 from ledger.database import canonical_json
 from ledger.late_usage import billed_terms
 from ledger.periods import ContractPeriod, list_periods
-from ledger.rating import entity_zone
 from ledger.trace_metrics import MetricTrace
 from ledger.trace_past import Revision
 from pricing.agreements import usage_products
@@ -184,7 +183,7 @@ def _charges(
         terms = terms_of(connection, contract.contract_id)
     else:
         terms = billed_terms(connection, contract, recorded)
-    day = local_date(event.timestamp, entity_zone(connection, contract))
+    day = local_date(event.timestamp, contract.entity_zone)
     return [
         _charge(connection, event, metric, product, (contract, recorded, day))
         for product in usage_products(terms_in_force(terms, event.timestamp))

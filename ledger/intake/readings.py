@@ -102,11 +102,6 @@ def read_by_rules(
     return tuple(MetricReadings(metric_id, tuple(readings)) for metric_id, readings in found.items() if readings)
 
 
-def metric_event_types(connection: sa.Connection) -> Mapping[str, str]:
-    """Return the event type that each metric counts, by metric; that of its latest version."""
-    return {rule.metric_id: rule.version.event_type for rule in read_rules(connection)}
-
-
 def _check_cuts(connection: sa.Connection, request: Request) -> None:
     facts = {"customer_id": request.customer_id}
     bucket_minutes = connection.execute(_BUCKET_MINUTES, facts).scalar_one()

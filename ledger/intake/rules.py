@@ -94,6 +94,11 @@ def read_rules(connection: sa.Connection) -> tuple[Rule, ...]:
     )
 
 
+def event_types_of(rules: Iterable[Rule]) -> Mapping[str, str]:
+    """Return the event type that each metric counts, by metric; that of its latest version."""
+    return {rule.metric_id: rule.version.event_type for rule in rules}
+
+
 def rules_of(metric_id: str, versions: Sequence[MetricVersion]) -> tuple[Rule, ...]:
     """Return the versions of a metric as rules, each in force until the next begins."""
     ends = [*(version.effective_from for version in versions[1:]), None]

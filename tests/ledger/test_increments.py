@@ -14,7 +14,7 @@ from ledger.accrual import accrue, freeze_period
 from ledger.database import undone
 from ledger.marks import Mark
 from ledger.metrics import create_metric
-from ledger.shares import Place, Share
+from ledger.shares import Place, Share, Standing
 from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start
 from tests.ledger.usage import event, number_of, send
 from tests.metrics import metric
@@ -127,9 +127,12 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[Place, Share] | None]
     seen: list[Mapping[Place, Share] | None] = []
 
     def watched(
-        connection: sa.Connection, basis: increments.Basis, marks: Sequence[Mark]
+        connection: sa.Connection,
+        basis: increments.Basis,
+        marks: Sequence[Mark],
+        posted: Mapping[Place, Standing],
     ) -> Mapping[Place, Share] | None:
-        seen.append(increments.changed_shares(connection, basis, marks))
+        seen.append(increments.changed_shares(connection, basis, marks, posted))
         return seen[-1]
 
     monkeypatch.setattr(accrual, "changed_shares", watched)

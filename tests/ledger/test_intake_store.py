@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.intake.events import MAX_BATCH_EVENTS
-from ledger.intake.readings import metric_event_types, read_metrics
+from ledger.intake.readings import read_metrics
+from ledger.intake.rules import event_types_of, read_rules
 from tests.ledger.usage import (
     NOON,
     counts,
@@ -177,7 +178,7 @@ def test_readings_are_cut_half_open_and_kept_apart_by_groups(shop: sa.Connection
     ]
     assert [(one.groups, int(one.quantity), one.events) for one in requests.readings] == [((), 2, 2), ((), 1, 1)]
     assert read_metrics(shop, "acme", cuts[:1]) == ()
-    assert metric_event_types(shop) == {"tokens": "llm.request", "requests": "llm.request"}
+    assert event_types_of(read_rules(shop)) == {"tokens": "llm.request", "requests": "llm.request"}
 
 
 @pytest.mark.parametrize(
