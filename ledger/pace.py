@@ -5,15 +5,16 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 SOONEST = timedelta(milliseconds=200)
+"""Shorter than the second between two nudges of a door, so that the timer is needed where something else tells."""
 LATEST = timedelta(seconds=60)
 TIMES_OF_WORK = 10
 """So much longer than an accrual takes is the time to the next one: a contract keeps a worker busy a tenth of it."""
 
 
 def next_after(connection: sa.Connection, contract_id: str, *, took: timedelta) -> timedelta:
-    """Return how long the next accrual may wait: in proportion to what the last one took, within a second and a minute.
+    """Return how long the next accrual may wait: in proportion to what the last one took, up to a minute.
 
-    While a lot in force has something left, but at most a tenth, it is a second: what it pays is about to change.
+    While a lot in force has something left, but at most a tenth, it is the shortest: what it pays is about to change.
     """
     if connection.execute(_IS_NEARLY_USED, {"contract_id": contract_id}).scalar_one():
         return SOONEST

@@ -1,5 +1,6 @@
 """The contract: lives as long as the contract does; hears nudges, usage and amendments, accrues, starts invoices."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +50,8 @@ LONGEST_SLEEP = timedelta(days=1)
 """Fees are earned by the day, so that a contract without usage accrues once a day."""
 INTERVAL = "interval"
 """The change by which news of usage waits for the interval that the last accrual asked for."""
+ALARM = "alarm"
+"""The change by which a timer stays set from one accrual to the next."""
 
 
 @dataclass(slots=True)
@@ -115,6 +118,8 @@ class ContractWorkflow:
         self._accruals_begun = 0
         self._accruals_done = 0
         self._shown: tuple[str, ...] = ()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = datetime.max.replace(tzinfo=UTC)
 
     @workflow.run
     async def run(self, state: ContractState) -> ContractStatus:  # noqa: ARG002 - taken by __init__, before any signal
@@ -311,18 +316,32 @@ class ContractWorkflow:
             wake_at = min(wake_at, quiet_until)
         if boundary is not None and boundary > now:  # one that has passed was seen by an accrual that a problem stopped
             wake_at = min(wake_at, boundary)
+
+        def is_awake() -> bool:
+            interval_begins = self._state.nudged and not is_quiet
+            return self._has_work() or self._is_over() or self._must_continue() or interval_begins
+
+        if workflow.patched(ALARM):
+            self._set_alarm(wake_at)
+            await workflow.wait_condition(is_awake)
+            return
         try:
-            await workflow.wait_condition(
-                lambda: (
-                    self._has_work()
-                    or self._is_over()
-                    or self._must_continue()
-                    or (self._state.nudged and not is_quiet)  # from now on the interval counts
-                ),
-                timeout=wake_at - now,
-            )
+            await workflow.wait_condition(is_awake, timeout=wake_at - now)
         except TimeoutError:
             self._state.accrual_due = True
+
+    def _set_alarm(self, at: datetime) -> None:
+        """Have an accrual due by a moment: an earlier alarm stays, for timers cost more than one accrual too many."""
+        if self._alarm is not None and self._alarm_at <= at:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = asyncio.get_running_loop().call_later((at - workflow.now()).total_seconds(), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._state.accrual_due = True
 
     def _has_work(self) -> bool:
         return bool(self._state.pending_usage) or self._is_accrual_due()
