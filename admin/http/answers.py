@@ -1,25 +1,31 @@
 """How the API answers: JSON with decimals as text, and problems in one form (RFC 9457)."""
 
 from http import HTTPStatus
+from typing import Any, Final
 
+import psycopg
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from admin.connections import AWAY
 from admin.errors import AwayError
 from admin.gathering import FullError
 from admin.http.backpressure import BUSY_SECONDS, BusyError
 from admin.http.parts import UnauthorisedError, UncheckedError
 from admin.plain import json_text
+from ledger.database import uuid7
 from ledger.errors import ConflictError, InvalidError, MeterbookError, NotFoundError, StateError
 from ledger.intake.events import TooManyError
 from ledger.intake.spool import SpoolError
 
 RETRY_AFTER_SECONDS = 2
 UTF_8 = "application/json; charset=utf-8"
+
+log = structlog.get_logger(__name__)
 
 STATUS_OF_REFUSAL: dict[type[MeterbookError], HTTPStatus] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
@@ -47,6 +53,18 @@ class Problem(BaseModel):
     detail: str = Field(examples=["this needs an API key; send the header `Authorization: Bearer mbk_...`"])
 
 
+Documented = dict[int | str, dict[str, Any]]
+"""What an operation documents of its answers, by status."""
+
+WITHOUT_KEY: Final[Documented] = {401: {"model": Problem, "description": "No API key that works."}}
+NOT_TAKEN: Final[Documented] = {
+    **WITHOUT_KEY,
+    429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
+    503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+}
+"""Why usage is not taken at any of the doors, whatever it says."""
+
+
 def json_answer(value: object, *, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Answer with a value as JSON."""
     return Response(json_text(value), status_code=status, media_type=UTF_8)
@@ -69,8 +87,10 @@ def answer_refusals(application: FastAPI) -> None:
         application.add_exception_handler(full, _busy)
     for unable in (UncheckedError, SpoolError):
         application.add_exception_handler(unable, _later)
-    for away in (AwayError, OperationalError, InterfaceError, PoolTimeoutError):
+    for away in (AwayError, *AWAY, psycopg.OperationalError, psycopg.InterfaceError):
         application.add_exception_handler(away, _away)
+    for failure in (SQLAlchemyError, psycopg.Error):
+        application.add_exception_handler(failure, _failed)
 
 
 def _unauthorised(_: Request, error: Exception) -> Response:
@@ -107,6 +127,24 @@ def _away(_: Request, error: Exception) -> Response:
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"{what} does not answer now; nothing of this request is recorded, send it again",
         retry_after=str(RETRY_AFTER_SECONDS),
+    )
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """Answer what PostgreSQL failed on, telling nothing of how it was asked; the log tells all, under the same id."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return _away(request, error)
+    failure_id = uuid7().hex
+    log.error(
+        "a request failed at the database",
+        failure=failure_id,
+        method=request.method,
+        path=request.url.path,
+        exc_info=error,
+    )
+    return problem_answer(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"the database failed on this request and nothing of it is recorded; the log has the cause under {failure_id}",
     )
 
 

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from admin.gathering import Spooled
-from admin.http.answers import Problem, UnsupportedError, json_answer
+from admin.http.answers import NOT_TAKEN, Problem, UnsupportedError, json_answer
 from admin.http.encodings import UsageBody
 from admin.http.gathering import spooled_answer, take_events
 from admin.http.parts import PartsOf, bearer_of_key
@@ -106,11 +106,9 @@ Detail = Annotated[
         200: {"model": UsageAnswer},
         202: {"model": SpooledAnswer, "description": "The database is away or catching up; the events wait on disk."},
         400: {"model": Problem, "description": "No events at all, or a broken gzip or zstd stream."},
-        401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 10,000 events, or 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Neither JSON nor NDJSON, or another encoding than gzip and zstd."},
-        429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
-        503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+        **NOT_TAKEN,
     },
 )
 async def send_usage(request: Request, parts: PartsOf, body: UsageBody, detail: Detail = "refused") -> Response:

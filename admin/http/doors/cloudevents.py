@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from admin.gathering import Spooled
-from admin.http.answers import Problem, UnsupportedError, json_answer
+from admin.http.answers import NOT_TAKEN, Problem, UnsupportedError, json_answer
 from admin.http.doors.translating import decoded, flat, known, members, translated
 from admin.http.encodings import UsageBody
 from admin.http.gathering import spooled_answer, take_events
@@ -72,12 +72,10 @@ router = APIRouter(tags=["usage of other systems"])
         200: {"model": UsageAnswer},
         202: {"model": SpooledAnswer, "description": "The database is away or catching up; the events wait on disk."},
         400: {"model": Problem, "description": "No CloudEvents at all, or a broken gzip or zstd stream."},
-        401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 10,000 events, or 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Another type than CloudEvents in JSON."},
         422: {"model": Problem | UsageAnswer, "description": "The single event was rejected, or is in conflict."},
-        429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
-        503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+        **NOT_TAKEN,
     },
 )
 async def send_cloudevents(request: Request, parts: PartsOf, body: UsageBody, detail: Detail = "refused") -> Response:

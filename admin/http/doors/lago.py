@@ -18,7 +18,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from admin.gathering import Spooled
-from admin.http.answers import UTF_8, Problem, UnsupportedError, json_answer
+from admin.http.answers import NOT_TAKEN, UTF_8, Problem, UnsupportedError, json_answer
 from admin.http.doors.cloudevents import JSON, is_json, media_type
 from admin.http.doors.translating import decoded, encoded, flat, known, members, translated
 from admin.http.doors.whole import Refused, take_whole
@@ -107,12 +107,10 @@ router = APIRouter(tags=["usage of other systems"])
     responses={
         200: {"model": LagoEvents},
         400: {"model": Problem | LagoProblem, "description": "No JSON, or a broken gzip or zstd stream."},
-        401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Another type than JSON."},
         422: {"model": LagoProblem, "description": "Nothing is recorded: an event is wrong, or came before."},
-        429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
-        503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+        **NOT_TAKEN,
     },
 )
 async def send_lago_batch(request: Request, parts: PartsOf, body: UsageBody) -> Response:

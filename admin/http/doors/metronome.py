@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from admin.gathering import Spooled
-from admin.http.answers import Problem, UnsupportedError, json_answer
+from admin.http.answers import NOT_TAKEN, Problem, UnsupportedError, json_answer
 from admin.http.doors.cloudevents import JSON, is_json, media_type
 from admin.http.doors.translating import decoded, flat, known, members, translated
 from admin.http.doors.whole import Refused, take_whole
@@ -80,11 +80,9 @@ router = APIRouter(tags=["usage of other systems"])
             "model": Problem | MetronomeProblem,
             "description": "Nothing is recorded: events are wrong or in conflict.",
         },
-        401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Another type than JSON."},
-        429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
-        503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+        **NOT_TAKEN,
     },
 )
 async def send_metronome(request: Request, parts: PartsOf, body: UsageBody) -> Response:

@@ -6,7 +6,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from admin.http.answers import Problem, UnsupportedError
+from admin.http.answers import NOT_TAKEN, Problem, UnsupportedError
 from admin.http.doors.cloudevents import BATCH, CLOUD_EVENT_SCHEMA, JSON, STRUCTURED, is_json, media_type
 from admin.http.doors.lago import ONE_SCHEMA, LagoEvent, LagoProblem, bad_request, take_lago
 from admin.http.doors.openmeter import OpenMeterProblem, take_openmeter
@@ -48,12 +48,10 @@ router = APIRouter(tags=["usage of other systems"])
             "model": Problem | OpenMeterProblem | LagoProblem,
             "description": "Nothing is recorded: no events, or wrong ones.",
         },
-        401: {"model": Problem, "description": "No API key that works."},
         413: {"model": Problem, "description": "More than 10,000 events, or 16 MB, encoded or decoded."},
         415: {"model": Problem, "description": "Neither JSON nor CloudEvents in JSON."},
         422: {"model": LagoProblem, "description": "Lago's event is wrong, or came before."},
-        429: {"model": Problem, "description": "Too much waits here already; nothing was recorded, send it again."},
-        503: {"model": Problem, "description": "The database is away; nothing was recorded, send it again."},
+        **NOT_TAKEN,
     },
 )
 async def send_events(request: Request, parts: PartsOf, body: UsageBody) -> Response:
