@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import httpx
 import metronome
-import psycopg
 import pytest
 import sqlalchemy as sa
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
@@ -28,6 +26,7 @@ from ledger.api_keys import create_api_key
 from ledger.customers import Customer, create_customer
 from ledger.intake.events import properties_of
 from ledger.metrics import create_metric
+from tests.admin.away import database_away
 from tests.admin.conftest import serving
 from tests.metrics import metric
 
@@ -324,35 +323,14 @@ def test_openmeters_call_says_what_is_wrong_and_records_nothing(sent: httpx.Clie
 # --- while the database is away -----------------------------------------------------------------------------------
 
 
-Away = Callable[[], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def database_away(postgres_url: str, database_url: str) -> Away:
-    """Let nobody into the database, and whoever is in out, while the block runs."""
-    name = sa.make_url(database_url).database
-
-    @contextmanager
-    def away() -> Iterator[None]:
-        with psycopg.connect(postgres_url, autocommit=True) as server:
-            server.execute(f'alter database "{name}" allow_connections false')
-            server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
-            try:
-                yield
-            finally:
-                server.execute(f'alter database "{name}" allow_connections true')
-
-    return away
-
-
 def test_while_the_database_is_away_every_door_keeps_usage_on_disk(
-    server_settings: Settings, key: str, engine: sa.Engine, tmp_path: Path, database_away: Away
+    server_settings: Settings, key: str, engine: sa.Engine, tmp_path: Path, postgres_url: str
 ) -> None:
     spooling = server_settings.model_copy(update={"meterbook_spool_dir": tmp_path / "spool"})
     with serving(spooling) as client:
         client.headers["authorization"] = f"Bearer {key}"
         assert client.post("/v1/ingest", json=[usage("0")]).status_code == 200  # the key is seen, and believed then
-        with database_away():
+        with database_away(postgres_url, server_settings.database_url):
             metronome_answer = client.post("/v1/ingest", json=[usage("1"), usage("2")])
             batch_answer = client.post(
                 "/api/v1/events/batch", content=to_json({"events": [lago_event("3").dict(), lago_event("4").dict()]})
@@ -370,10 +348,10 @@ def test_while_the_database_is_away_every_door_keeps_usage_on_disk(
 
 
 def test_without_a_spool_the_clients_are_told_to_come_again(
-    http: httpx.Client, key: str, engine: sa.Engine, database_away: Away
+    http: httpx.Client, key: str, engine: sa.Engine, postgres_url: str, database_url: str
 ) -> None:
     with metronome.Metronome(bearer_token=key, base_url=str(http.base_url), max_retries=5) as client:
-        with database_away():
+        with database_away(postgres_url, database_url):
             once = client.with_options(max_retries=0)
             with pytest.raises(metronome.InternalServerError) as refused:
                 once.v1.usage.ingest(usage=[usage("1")])

@@ -2,18 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 import sqlalchemy as sa
 
 from activities.settings import Settings
 from ledger import schema
 from ledger.api_keys import create_api_key
+from tests.admin.away import database_away
 from tests.admin.conftest import NOWHERE, serving
 from tests.admin.sending import counts, event, lines, post
 
@@ -32,19 +30,6 @@ def spooling(database_url: str, tmp_path: Path) -> Settings:
         meterbook_spool_dir=tmp_path / "spool",
         meterbook_spool_bytes=1024**2,
     )
-
-
-@contextmanager
-def away(postgres_url: str, database_url: str) -> Iterator[None]:
-    """Let PostgreSQL throw everybody out of the database and let nobody in."""
-    name = sa.make_url(database_url).database
-    with psycopg.connect(postgres_url, autocommit=True) as server:
-        server.execute(f'alter database "{name}" allow_connections false')
-        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
-        try:
-            yield
-        finally:
-            server.execute(f'alter database "{name}" allow_connections true')
 
 
 def receipt_of(http: httpx.Client, key: str, receipt: str) -> httpx.Response:
@@ -72,7 +57,7 @@ def test_usage_is_kept_while_the_database_is_away_and_entered_in_order(
 ) -> None:
     with serving(spooling) as http:
         assert counts(post(http, key, lines("before")).json()) == (1, 0, 0, 0)
-        with away(postgres_url, database_url):
+        with database_away(postgres_url, database_url):
             first = spooled(http, key, b"\n".join([lines("1", "2"), b"broken", lines("before")]))
             second = spooled(http, key, json.dumps(event("1", properties={"tokens": 7})).encode())
             assert receipt_of(http, key, first).json() == {"receipt": first, "outcome": "waiting"}
@@ -93,7 +78,7 @@ def test_what_waits_outlives_the_process_and_is_entered_once(
 ) -> None:
     with serving(spooling) as http:
         post(http, key, lines("before"))
-        with away(postgres_url, database_url):
+        with database_away(postgres_url, database_url):
             receipts = [spooled(http, key, lines(str(n), "shared")) for n in range(3)]
             time.sleep(0.1)
             segments = {path: path.read_bytes() for path in (spooling.meterbook_spool_dir or Path()).glob("0/*.seg")}
@@ -120,7 +105,7 @@ def test_a_server_that_starts_while_the_database_is_away_takes_usage_of_the_keys
 ) -> None:
     with serving(spooling) as http:
         post(http, key, lines("before"))
-    with away(postgres_url, database_url), serving(spooling) as http:
+    with database_away(postgres_url, database_url), serving(spooling) as http:
         spooled(http, key, lines("1"))
         stranger = post(http, "mbk_unknown", lines("2"))
         assert (stranger.status_code, stranger.headers["retry-after"]) == (503, "2")
@@ -133,7 +118,7 @@ def test_a_full_spool_sends_away_and_keeps_what_it_has(
     large = json.dumps([event(f"large-{n}", properties={"tokens": 1, "note": "x" * 1000}) for n in range(700)])
     with serving(spooling) as http:
         post(http, key, lines("before"))
-        with away(postgres_url, database_url):
+        with database_away(postgres_url, database_url):
             receipt = spooled(http, key, lines("1"))
             first, second = (post(http, key, large, kind="application/json") for _ in range(2))
             assert (first.status_code, second.status_code) == (202, 503)  # 0.8 MB fit into 1 MB once

@@ -2,12 +2,10 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from meterbook_client import Event
@@ -56,19 +54,6 @@ def silent_url() -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
-@contextmanager
-def database_away(postgres_url: str, database_url: str) -> Iterator[None]:
-    """Let nobody into the database, and whoever is in out, while the block runs."""
-    name = sa.make_url(database_url).database
-    with psycopg.connect(postgres_url, autocommit=True) as server:
-        server.execute(f'alter database "{name}" allow_connections false')
-        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
-        try:
-            yield
-        finally:
-            server.execute(f'alter database "{name}" allow_connections true')
 
 
 def made(key: str, tokens: int | Decimal | str = 100) -> Event:

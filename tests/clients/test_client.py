@@ -27,8 +27,9 @@ from meterbook_client.events import MAX_REQUEST_BYTES, portions
 
 from activities.settings import Settings
 from ledger.intake.events import parse_lines
+from tests.admin.away import database_away
 from tests.admin.conftest import serving
-from tests.clients.conftest import database_away, made, recorded
+from tests.clients.conftest import made, recorded
 
 NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
 

@@ -24,7 +24,8 @@ from meterbook_client import (
     UnavailableError,
 )
 
-from tests.clients.conftest import PACKAGE, database_away, made, recorded
+from tests.admin.away import database_away
+from tests.clients.conftest import PACKAGE, made, recorded
 
 KEYS = [f"{number:02}" for number in range(25)]
 
