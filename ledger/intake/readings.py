@@ -196,9 +196,7 @@ def _add_cells(
     facts: Mapping[str, object],
     totals: Totals,
 ) -> None:
-    for row in connection.execute(
-        sa.text(_CELLS.format(rollup=totals.rollup, since=_since("bucket_start", facts), only=_only(facts))), facts
-    ):
+    for row in connection.execute(sa.text(_CELLS.format(rows=_rows(totals.rollup, "bucket_start", facts))), facts):
         latest = None if row.latest_at is None else (row.latest_at, row.latest_key, row.latest_value)
         cell = Cell(
             None if row.n == 0 else marks[row.n - 1],
@@ -227,12 +225,10 @@ def _add_members(
     groups = {
         (metric_id, group_hash): groups_of_text(text)
         for metric_id, group_hash, text in connection.execute(
-            sa.text(_MEMBER_GROUPS.format(rollup=totals.rollup, member=totals.member, only=_only(facts))), facts
+            sa.text(_MEMBER_GROUPS.format(rows=_rows(totals.rollup, None, facts), member=totals.member)), facts
         )
     }
-    for row in connection.execute(
-        sa.text(_MEMBERS.format(member=totals.member, since=_since("slot_start", facts), only=_only(facts))), facts
-    ):
+    for row in connection.execute(sa.text(_MEMBERS.format(rows=_rows(totals.member, "slot_start", facts))), facts):
         key = groups[row.metric_id, row.group_hash]
         members = found[row.metric_id, key].members
         event = MeasuredEvent(row.at, member=str(row.member_hash), groups=key, order=str(row.key))
@@ -264,12 +260,13 @@ def _add_values(
                 found[rule.metric_id, groups].values.append(event)
 
 
-def _since(column: str, facts: Mapping[str, object]) -> str:
-    return f"({column} >= :first or metric_id = any(:carrying))" if "carrying" in facts else f"{column} >= :first"
-
-
-def _only(facts: Mapping[str, object]) -> str:
-    return _ONLY if "only_groups" in facts else ""
+def _rows(table: str, column: str | None, facts: Mapping[str, object]) -> str:
+    """Return the rows of totals that are read, from the first cut to the last where a column says their time."""
+    span = ""
+    if column is not None:
+        carried = " or metric_id = any(:carrying)" if "carrying" in facts else ""
+        span = f"and {column} < :last and ({column} >= :first{carried})"
+    return (_ROWS_OF_GROUPS if "only_groups" in facts else _ROWS).format(table=table, span=span)
 
 
 @lru_cache(maxsize=8192)
@@ -280,11 +277,17 @@ def groups_of_text(text: str) -> Groups:
 
 _BUCKET_MINUTES = sa.text("select bucket_minutes from customer where customer_id = :customer_id")
 
-_ONLY = """
-    and (metric_id, group_hash) in (
-        select * from unnest(cast(:only_metrics as text[]), cast(:only_groups as uuid[]))
-    )
-"""
+_ROWS = "(select * from {table} where customer_id = :customer_id and metric_id = any(:metrics) {span})"
+
+# Group by group, whatever the planner thinks of a customer with many hours: by the key each is found at once.
+_ROWS_OF_GROUPS = """(
+    select one.* from unnest(cast(:only_metrics as text[]), cast(:only_groups as uuid[])) o (name, hash)
+    cross join lateral (
+        select * from {table}
+        where customer_id = :customer_id and metric_id = o.name and group_hash = o.hash {span}
+        offset 0
+    ) one
+)"""
 
 _CELLS = """
 select metric_id, groups::text as groups, width_bucket(bucket_start, cast(:marks as timestamptz[])) as n,
@@ -294,27 +297,23 @@ select metric_id, groups::text as groups, width_bucket(bucket_start, cast(:marks
         as latest_key,
     (array_agg(latest_value order by latest_at desc, latest_key desc) filter (where latest_at is not null))[1]
         as latest_value
-from {rollup} r
-where customer_id = :customer_id and metric_id = any(:metrics) and bucket_start < :last
-    and {since} {only}
+from {rows} r
 group by metric_id, r.groups, n
 order by metric_id, n
 """
 
 _MEMBER_GROUPS = """
-select distinct metric_id, group_hash, groups::text as groups from {rollup} r
-where customer_id = :customer_id and metric_id = any(:metrics) and exists (
+select distinct metric_id, group_hash, groups::text as groups from {rows} r
+where exists (
     select from {member} u where (u.customer_id, u.metric_id, u.group_hash) = (r.customer_id, r.metric_id, r.group_hash)
-) {only}
+)
 """
 
 _MEMBERS = """
 select metric_id, group_hash, member_hash, sum(additions) as additions, max(last_at) as at,
     (array_agg(last_is_addition order by last_at desc, last_key desc))[1] as last_is_addition,
     (array_agg(last_key order by last_at desc, last_key desc))[1] as key
-from {member}
-where customer_id = :customer_id and metric_id = any(:metrics) and slot_start < :last
-    and {since} {only}
+from {rows} r
 group by metric_id, group_hash, member_hash, width_bucket(slot_start, cast(:marks as timestamptz[])),
     case when metric_id = any(:by_moment) then slot_start end
 order by at, key
