@@ -158,8 +158,9 @@ async def correct_usage(
     """Amend or withdraw up to 1,000 events that were accepted before, all or nothing, in one transaction.
 
     What came in stays recorded, with who corrected it (the API key's name), when and why. The same request again
-    changes nothing and is answered with `unchanged`. An event that was withdrawn comes back when it is amended with
-    customer, type, timestamp and properties. Corrections are never spooled: while the database is away they are
+    changes nothing and is answered with `unchanged`. What is amended is one batch and what is withdrawn another; both
+    count together or not at all. An event that was withdrawn comes back when it is amended with customer, type,
+    timestamp and properties. Corrections are never spooled: while the database is away they are
     answered with 503. To replace all events of a window or a customer, open a backfill with `meterbook usage backfill`,
     which shows the difference in money before it counts.
     """
