@@ -121,7 +121,13 @@ def _later(_: Request, error: Exception) -> Response:
     return problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error), retry_after=str(RETRY_AFTER_SECONDS))
 
 
-def _away(_: Request, error: Exception) -> Response:
+def _away(request: Request, error: Exception) -> Response:
+    """Answer what will pass; the log has PostgreSQL's own reason, such as a full disk, where it gave one."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, psycopg.Error) and cause.sqlstate is not None:
+        log.warning(
+            "the database broke a request off", reason=str(cause), sqlstate=cause.sqlstate, path=request.url.path
+        )
     what = "Temporal" if isinstance(error, AwayError) else "the database"
     return problem_answer(
         HTTPStatus.SERVICE_UNAVAILABLE,

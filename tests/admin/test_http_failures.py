@@ -55,7 +55,9 @@ def test_a_request_that_postgresql_breaks_off_is_to_be_sent_again_and_changed_no
     assert (again.status_code, again.json()["withdrawn"]) == (200, 1)
 
 
-def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(sent: httpx.Client, database_url: str) -> None:
+def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(
+    sent: httpx.Client, database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     name = sa.make_url(database_url).database
     with psycopg.connect(database_url, autocommit=True) as holder:
         holder.execute(f"alter database \"{name}\" set statement_timeout = '300ms'")
@@ -66,6 +68,8 @@ def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(sent: httpx.
         holder.execute("select pg_advisory_lock(%s)", (CORRECTION_LOCK,))
         answer = sent.post(ASK, json=WITHDRAW)
     assert (answer.status_code, answer.headers["content-type"], answer.headers["retry-after"]) == (503, PROBLEM, "2")
+    captured = capfd.readouterr()
+    assert "57014" in captured.out + captured.err  # query_canceled, as PostgreSQL numbers it
 
 
 def test_a_failure_of_the_database_has_an_id_that_the_log_has_and_tells_no_sql(
