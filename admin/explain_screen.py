@@ -6,8 +6,9 @@ from admin.connections import books
 from admin.plain import decimal_text
 from admin.screen import moment, money, refuse, say, say_json, show_facts, show_table
 from ledger.explained_events import EventsPage, events_page
-from ledger.explained_values import ChargeExplanation, Equality
-from ledger.explaining import Explanation, InvoiceExplanation, LineExplanation, TransferExplanation, explain
+from ledger.explained_lines import LineExplanation
+from ledger.explained_values import ChargeExplanation, Equality, Part
+from ledger.explaining import Explanation, InvoiceExplanation, TransferExplanation, explain
 
 
 def explain_on_screen(subject: str, *, after: str | None, limit: int, as_json: bool) -> bool:
@@ -52,8 +53,9 @@ def differences(found: Explanation) -> tuple[Equality, ...]:
 
 
 def _show_line(line: LineExplanation) -> None:
-    say(f"line {line.position} of {line.invoice_id} ({line.kind.replace('_', ' ')})", style="bold")
-    for sentence in line.told:
+    where = "" if line.kind == "credit_note_request" else f"line {line.position} of {line.invoice_id} "
+    say(f"{where or line.subject + ' '}({line.kind.replace('_', ' ')})", style="bold")
+    for sentence in (*line.told, f"  {line.says}"):
         say(f"  {sentence}")
     if line.charge is not None:
         as_of = "as it counts now" if line.as_of_batch_id is None else f"as of batch {line.as_of_batch_id}"
@@ -65,6 +67,8 @@ def _show_line(line: LineExplanation) -> None:
         else:
             say(f"  usage {as_of}")
         _show_charge(line.charge, line.currency)
+    if line.parts:
+        _show_parts(line.parts, line.currency)
     _show_checks(line.checks)
 
 
@@ -76,11 +80,10 @@ def _show_transfer(found: TransferExplanation) -> None:
         ("key, source", f"{found.key}, {found.source}"),
     ]
     if found.product_id is not None:
-        where = "" if found.lot_id is None else f", drawn from lot {found.lot_id}"
-        facts.append(("stands for", f"product {found.product_id} on {found.day}{where}"))
+        facts.append(("stands for", found.says))
     show_facts(facts, title=f"Transfer {found.transfer_id} ({found.kind.replace('_', ' ')})")
     if found.product_id is None:
-        say("accrual did not post it; its key names what it means")
+        say(found.says)
     if found.revisions:
         show_table(
             ("transfer", "amount"),
@@ -115,6 +118,26 @@ def _show_charge(charge: ChargeExplanation, currency: str) -> None:
         ],
         right=("events", "counted", "units", "amount"),
         empty="  no day has a part in it",
+    )
+
+
+def _show_parts(parts: Sequence[Part], currency: str) -> None:
+    """Print what a line was computed from; of an adjustment beside what it was when it was billed."""
+    is_correction = any(part.before is not None for part in parts)
+    show_table(
+        ("explained by", "charge", "units", "amount", *(("as billed",) if is_correction else ())),
+        [
+            (
+                part.subject or "no line",
+                part.name + "".join(f" {key}={value}" for key, value in part.groups),
+                decimal_text(part.quantity),
+                money(part.amount, currency),
+                *((money(part.before, currency),) if part.before is not None else ()),
+            )
+            for part in parts
+        ],
+        title="computed from",
+        right=("units", "amount", "as billed"),
     )
 
 

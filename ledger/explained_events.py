@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from ledger.errors import InvalidError
 from ledger.event_readings import Counted, Usage, events_between, events_changed
+from ledger.explained_lines import CORRECTIONS
 from ledger.explained_periods import Billed, state_as_billed, state_of_books
-from ledger.explaining import as_of_invoice, explain_transfer_place, line_of, split_line, transfer_named
+from ledger.explained_subjects import billing_named, is_whole_invoice, transfer_named
+from ledger.explaining import explain_transfer_place
 from ledger.intake.rules import read_rules
 from ledger.invoices import get_invoice
 from pricing.agreements import usage_products
@@ -76,9 +78,9 @@ class _Wanted:
 
 
 def events_page(connection: sa.Connection, subject: str, *, after: str | None = None, limit: int = 50) -> EventsPage:
-    """Return a page of the events of a line (`INVOICE_ID/POSITION`) or a transfer.
+    """Return a page of the events of a line, a credit note request or a transfer, named as `explain` takes them.
 
-    `after` is the `following` of the page before. A line or transfer that no usage makes has none. Raises
+    `after` is the `following` of the page before. What no usage of its own makes has none: its parts have. Raises
     `NotFoundError`, and `InvalidError` for an `after` that no page named.
     """
     wanted = _wanted(connection, subject)
@@ -106,19 +108,18 @@ def _wanted(connection: sa.Connection, subject: str) -> _Wanted | None:
     transfer_id = transfer_named(subject)
     if transfer_id is not None:
         return _of_transfer(connection, transfer_id)
-    invoice_id, position = split_line(subject)
-    if position is None:
+    if is_whole_invoice(subject):
         get_invoice(connection, subject)
         return None
-    invoice = get_invoice(connection, invoice_id)
-    line = line_of(invoice, position)
-    if line.kind not in ("usage", "adjustment"):
+    billing = billing_named(connection, subject)
+    if billing.kind not in ("usage", *CORRECTIONS):
         return None
-    billed = state_as_billed(connection, line.adjusts_invoice_id or invoice_id, as_of_invoice(connection, invoice))
+    line = billing.line
+    billed = state_as_billed(connection, billing.usage_of, billing.as_of_batch_id)
     product = _product(billed, line.product_id, line.service.start)
     if product is None:
         return None
-    since = billed.recorded.cutoff_batch_id if line.kind == "adjustment" else None
+    since = billed.recorded.cutoff_batch_id if billing.kind in CORRECTIONS else None
     return _Wanted(billed, product, line.groups, line.service, since)
 
 

@@ -18,6 +18,7 @@ from ledger.periods import ContractPeriod, get_period
 from ledger.rating import rate_readings
 from pricing.adjustments import net_amount
 from pricing.agreements import usage_products
+from pricing.bases import Basis, basis_of_charge
 from pricing.calendar import local_date
 from pricing.money import ZERO, to_ledger_scale, total
 from pricing.rated import Charge, RatedPeriod
@@ -96,29 +97,17 @@ def rated_from_events(connection: sa.Connection, billed: Billed) -> PeriodState:
     return PeriodState(billed, zone, usage, readings, rated)
 
 
-def explained_charge(
+def charge_of(
     state: PeriodState, product_id: str, segment_start: datetime, groups: tuple[tuple[str, str], ...]
-) -> ChargeExplanation | None:
-    """Return a charge with its readings by day; None where the events make no such charge."""
+) -> Charge | None:
+    """Return a charge; None where the events make no such charge."""
     wanted = (product_id, segment_start, groups)
-    for charge in state.rated.charges:
-        if (charge.product_id, charge.segment.start, charge.groups) == wanted:
-            return _explained(state, charge)
-    return None
+    charges = state.rated.charges
+    return next((one for one in charges if (one.product_id, one.segment.start, one.groups) == wanted), None)
 
 
-def product_of(state: PeriodState, charge: Charge | ChargeExplanation) -> ProductPrice | None:
-    """Return the usage product that a charge prices; None for a percentage of other products, and for a minimum."""
-    in_force = terms_in_force(state.billed.terms, charge.segment.start)
-    return next((one for one in usage_products(in_force) if one.product_id == charge.product_id), None)
-
-
-def rules_for(state: PeriodState, metric_id: str) -> tuple[Rule, ...]:
-    """Return the rules by which a metric counts."""
-    return tuple(rule for rule in state.usage.rules if rule.metric_id == metric_id)
-
-
-def _explained(state: PeriodState, charge: Charge) -> ChargeExplanation:
+def explained_charge(state: PeriodState, charge: Charge) -> ChargeExplanation:
+    """Return a charge with its readings by day."""
     product = product_of(state, charge)
     readings = [] if product is None else [*_own(state.readings, product, charge)]
     slices = tuple(_slices(state, charge, readings))
@@ -158,6 +147,23 @@ def _explained(state: PeriodState, charge: Charge) -> ChargeExplanation:
         slices=slices,
         checks=tuple(checks),
     )
+
+
+def charge_basis(state: PeriodState, charge: Charge) -> Basis | None:
+    """Return what a charge was computed from; None where usage makes it."""
+    billed = state.billed
+    return basis_of_charge(state.rated, billed.terms, charge, is_over=billed.recorded.period.end <= billed.until)
+
+
+def product_of(state: PeriodState, charge: Charge | ChargeExplanation) -> ProductPrice | None:
+    """Return the usage product that a charge prices; None for a percentage of other products, and for a minimum."""
+    in_force = terms_in_force(state.billed.terms, charge.segment.start)
+    return next((one for one in usage_products(in_force) if one.product_id == charge.product_id), None)
+
+
+def rules_for(state: PeriodState, metric_id: str) -> tuple[Rule, ...]:
+    """Return the rules by which a metric counts."""
+    return tuple(rule for rule in state.usage.rules if rule.metric_id == metric_id)
 
 
 def _own(readings: Sequence[Reading], product: ProductPrice, charge: Charge) -> Iterator[Reading]:

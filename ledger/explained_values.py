@@ -1,4 +1,4 @@
-"""What an explanation consists of below lines and transfers: charges, their days, and comparisons of totals."""
+"""What an explanation consists of below lines and transfers: charges, their days, parts, and comparisons of totals."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -66,3 +66,23 @@ class ChargeExplanation:
     steps: tuple[Step, ...]
     slices: tuple[SliceExplanation, ...]
     checks: tuple[Equality, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A charge that an amount was computed from: `amount` is what it puts into the base, exactly.
+
+    `subject` is what to ask for its own explanation by, down to its days and events: the line that bills it, or that
+    corrected it last; None where no line does. `before` is what it put into the base when that was billed first, for
+    parts of an adjustment.
+    """
+
+    subject: str | None
+    product_id: str
+    name: str
+    groups: tuple[tuple[str, str], ...]
+    segment: Period
+    quantity: Decimal
+    unit: str
+    amount: Decimal
+    before: Decimal | None = None

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.calendar import Period
-from pricing.composites import names, with_composites
+from pricing.composites import names, tags_of, with_composites
 from pricing.money import EXACT, WIDE, ZERO, share_of_percent, to_ledger_scale, total
 from pricing.rated import Adjustment, Charge, ChargeSlice
 from pricing.segments import terms_in_force
@@ -32,7 +32,7 @@ def adjusted(
     discounts, spread by largest remainder, then the bounds of each product, then the contract's: as a bound holds for
     the adjusted subtotal (Orb's). Nothing falls below zero. Minimums are charged once the period is over.
     """
-    agreed = terms_in_force(terms, period.start) or min(terms, key=lambda t: (t.effective_from, t.version))
+    agreed = agreed_terms(terms, period)
     gross = with_composites(charges, agreed, period, last, is_over=is_over)
     work = _Work(agreed, period, last, is_over, dict(enumerate(gross)))
     for discount in sorted(agreed.discounts, key=lambda discount: discount.kind == "fixed"):
@@ -42,6 +42,16 @@ def adjusted(
         work.bound_product(product)
     work.bound_contract()
     return work.result()
+
+
+def agreed_terms(terms: Sequence[Terms], period: Period) -> Terms:
+    """Return the terms whose discounts, bounds and composites hold for a period."""
+    return terms_in_force(terms, period.start) or min(terms, key=lambda t: (t.effective_from, t.version))
+
+
+def is_discounted(discount: Discount, product_id: str, tags: Mapping[str, tuple[str, ...]]) -> bool:
+    """Say whether a discount is for a product, by its id or one of its tags."""
+    return not discount.products or names(discount.products, product_id, tags.get(product_id, ()))
 
 
 def net_amount(charge: Charge) -> Decimal:
@@ -66,14 +76,8 @@ class _Work:
 
     def discount(self, discount: Discount) -> None:
         """Take a discount off what it applies to."""
-        tags = {product.product_id: product.tags for product in self.terms.prices}
-
-        def applies(charge: Charge) -> bool:
-            if not discount.products:
-                return True
-            return names(discount.products, charge.product_id, tags.get(charge.product_id, ()))
-
-        hit = self._where(applies)
+        tags = tags_of(self.terms)
+        hit = self._where(lambda charge: is_discounted(discount, charge.product_id, tags))
         if discount.kind == "percentage":
             share = share_of_percent(discount.value)
             parts: Mapping[int, Decimal] = {n: EXACT.multiply(net_amount(self.charges[n]), share) for n in hit}

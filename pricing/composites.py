@@ -40,7 +40,7 @@ def is_part(product: ProductPrice, product_id: str, terms: Terms) -> bool:
     """Say whether a product counts for a composite, by its id or one of its tags."""
     if not isinstance(product.price, Composite) or product.product_id == product_id:
         return False
-    return names(product.price.products, product_id, _tags(terms).get(product_id, ()))
+    return names(product.price.products, product_id, tags_of(terms).get(product_id, ()))
 
 
 def names(listed: Sequence[str], product_id: str, tags: Sequence[str]) -> bool:
@@ -48,8 +48,17 @@ def names(listed: Sequence[str], product_id: str, tags: Sequence[str]) -> bool:
     return product_id in listed or any(f"tag:{tag}" in listed for tag in tags)
 
 
-def _tags(terms: Terms) -> Mapping[str, tuple[str, ...]]:
+def tags_of(terms: Terms) -> Mapping[str, tuple[str, ...]]:
+    """Return the tags of each product."""
     return {product.product_id: product.tags for product in terms.prices}
+
+
+def bounded_share(price: Composite, base: Decimal, *, is_over: bool) -> Decimal:
+    """Return the share of a base, held within the bounds of a composite; its minimum counts once the period is over."""
+    share = EXACT.multiply(base, share_of_percent(price.rate_percent))
+    if price.minimum is not None and is_over:
+        share = max(share, price.minimum)
+    return share if price.maximum is None else min(share, price.maximum)
 
 
 def _charge(product: ProductPrice, bases: Sequence[Charge], terms: Terms, time: "_Time") -> Charge:
@@ -69,7 +78,7 @@ def _charge(product: ProductPrice, bases: Sequence[Charge], terms: Terms, time: 
     reached, counted = ZERO, ZERO
     for place in sorted(parts, key=lambda place: intervals[place].start):
         counted = EXACT.add(counted, parts[place])
-        now = to_ledger_scale(_bounded(price, counted, is_over=False))
+        now = to_ledger_scale(bounded_share(price, counted, is_over=False))
         part = intervals[place]
         slices.append(ChargeSlice(part.start, part.end, ZERO, EXACT.subtract(now, reached)))
         reached = now
@@ -96,19 +105,12 @@ def _steps(price: Composite, base: Decimal, *, is_over: bool) -> Iterator[Step]:
     rate = share_of_percent(price.rate_percent)
     share = EXACT.multiply(base, rate)
     yield Step(f"{percent_text(price.rate_percent)} of {number(base)}", base, rate, share)
-    rest = EXACT.subtract(_bounded(price, base, is_over=is_over), share)
+    rest = EXACT.subtract(bounded_share(price, base, is_over=is_over), share)
     if rest:
         text = f"{number(rest)} more, up to the minimum of {price_text(price.minimum or ZERO)}"
         if rest < 0:
             text = f"{number(EXACT.minus(rest))} less, down to the maximum of {price_text(price.maximum or ZERO)}"
         yield Step(text, ZERO, None, rest, rest)
-
-
-def _bounded(price: Composite, base: Decimal, *, is_over: bool) -> Decimal:
-    share = EXACT.multiply(base, share_of_percent(price.rate_percent))
-    if price.minimum is not None and is_over:
-        share = max(share, price.minimum)
-    return share if price.maximum is None else min(share, price.maximum)
 
 
 @dataclass(frozen=True, slots=True)

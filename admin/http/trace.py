@@ -9,7 +9,8 @@ from admin.http.parts import PartsOf, bearer_of_key
 from admin.http.texts import PathText, QueryText
 from ledger.errors import NotFoundError
 from ledger.explained_events import MOST, EventsPage, events_page
-from ledger.explaining import InvoiceExplanation, LineExplanation, TransferExplanation, explain
+from ledger.explained_lines import LineExplanation
+from ledger.explaining import InvoiceExplanation, TransferExplanation, explain
 from ledger.tracing import EventTrace, trace_event
 
 router = APIRouter(tags=["trace"])
@@ -50,7 +51,10 @@ def get_event_trace(source: QueryText, key: QueryText, parts: PartsOf) -> Respon
 def get_explained_events(
     subject: PathText, parts: PartsOf, after: After = None, limit: Annotated[int, Query(ge=1, le=MOST)] = 100
 ) -> Response:
-    """Return a page of the events of a line or transfer, and by `following` what the next page begins behind."""
+    """Return a page of the events of a line or transfer, and by `following` what the next page begins behind.
+
+    What no usage of its own makes has no events; its explanation names in `parts` what has.
+    """
     with parts.engine.begin() as connection:
         return json_answer(events_page(connection, subject, after=after, limit=limit))
 
@@ -66,6 +70,10 @@ def get_explained_events(
     },
 )
 def get_explanation(subject: PathText, parts: PartsOf) -> Response:
-    """Explain an invoice, a line (`INVOICE/POSITION`) or a transfer down to its days, each level compared."""
+    """Explain an invoice, a line (`INVOICE/POSITION`) or a transfer down to its days, each level compared.
+
+    `credit-note-request/REQUEST` is explained like a line. What was computed from other charges (a share of products, a
+    discount, a minimum, a maximum) has these as `parts`, each with the subject that explains it further.
+    """
     with parts.engine.begin() as connection:
         return json_answer(explain(connection, subject))

@@ -40,8 +40,9 @@ def start(
     time_zone: str = "Europe/Berlin",
     first: str = "2026-01-01",
     end: str | None = None,
+    more: str = "",
 ) -> str:
-    """Start a contract and return its id."""
+    """Start a contract and return its id; `more` are further keys of its file, such as its discounts."""
     commit_lines = "\n".join(commits)
     text = dedent(
         f"""\
@@ -59,7 +60,7 @@ def start(
     text += "products:\n" + indent("\n".join(products), "  ") + "\n"
     if commit_lines:
         text += "commits:\n" + indent(commit_lines, "  ") + "\n"
-    create_contract(connection, parse_contract(text), by="ada")
+    create_contract(connection, parse_contract(text + more), by="ada")
     return contract_id
 
 

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from ledger.accrual import accrue
 from ledger.errors import InvalidError, NotFoundError
 from ledger.explained_events import events_page
+from ledger.explained_lines import LineExplanation
 from ledger.explained_values import Equality
-from ledger.explaining import InvoiceExplanation, LineExplanation, TransferExplanation, explain
+from ledger.explaining import InvoiceExplanation, TransferExplanation, explain
 from ledger.invoices import draft_period, finalise
 from ledger.metrics import create_metric
 from tests.ledger.books import (
