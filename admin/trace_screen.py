@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 
+import msgspec
 from rich.text import Text
 from rich.tree import Tree
 
-from admin.plain import decimal_text, json_text
+from admin.plain import decimal_text
 from admin.screen import console, moment, money, say
 from ledger.trace_contracts import Accrued, BilledLine, ChargeTrace, ContractTrace
 from ledger.trace_metrics import MetricTrace
 from ledger.trace_past import Past, Revision
 from ledger.tracing import ON_BALANCE, EventTrace
 
+_PROPERTIES = msgspec.json.Encoder(decimal_format="number")
 STYLES = {"invoiced": "green", "accrued": "green", "waiting": "yellow"}
 
 
@@ -36,7 +38,7 @@ def _add_past(tree: Tree, past: Past) -> None:
     for one in past.revisions:
         branch = _add(tree, _came(one), style="dim" if one.ended_batch_id is not None else "")
         _add(branch, f"{one.type} of {one.customer_alias} ({one.customer_id or 'nobody'}) at {moment(one.timestamp)}")
-        _add(branch, f"properties {json_text(one.properties)}")
+        _add(branch, f"properties {_PROPERTIES.encode(one.properties).decode()}")
     for change in past.corrections:
         done = "withdrawn" if change.is_withdrawal else f"corrected ({change.kind})"
         _add(
@@ -46,7 +48,7 @@ def _add_past(tree: Tree, past: Past) -> None:
     for conflict in past.conflicts:
         decided = "nobody has decided" if conflict.resolution is None else f"{conflict.resolution.replace('_', ' ')}"
         by = "" if conflict.resolved_by is None else f" by {conflict.resolved_by}: {conflict.reason}"
-        content = json_text(conflict.properties)
+        content = _PROPERTIES.encode(conflict.properties).decode()
         _add(
             tree, f"in conflict: {content} in batch {conflict.batch_id}, {moment(conflict.received_at)}; {decided}{by}"
         )

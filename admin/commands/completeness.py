@@ -110,7 +110,8 @@ def _show(found: Completeness) -> None:
         told = f"{missing} are missing" if missing > 0 else f"{-missing} more came than that"
         say(f"{one.source} declared {one.declared} for {moment(one.hour)}: {told}", style="red")
     for gap in found.gaps:
-        say(f"gap: {gap.source} has no usage for {gap.hours} hours from {moment(gap.start)}", style="yellow")
+        hours = "an hour" if gap.hours == 1 else f"{gap.hours} hours"
+        say(f"gap: {gap.source} has no usage for {hours} from {moment(gap.start)}", style="yellow")
     for silence in found.silences:
         say(
             f"silent: nothing came from {silence.source} for {silence.silent_hours} hours, since the hour from "
