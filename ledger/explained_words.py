@@ -67,9 +67,11 @@ def _correction(
     if is_of_lot:
         return f"{way} {place}: what lot {billing.line.product_id} pays changed with usage, which has lines of its own"
     says = f"{way} {place}, for usage that came, was corrected or was withdrawn after it was billed"
+    if charge is None:
+        return f"{says}; rated anew, there is no such charge"
     if basis is not None:
         return f"{says}; {computed(basis)}"
-    if charge is not None and before is not None and charge.amount == before.amount and charge.net != before.net:
+    if before is not None and charge.amount == before.amount and charge.net != before.net:
         return f"{says}; its own usage costs the same, its share of discounts, minimums and maximums does not"
     return says
 

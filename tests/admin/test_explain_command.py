@@ -1,4 +1,4 @@
-"""Explaining what no usage of its own makes, by command and over HTTP: its parts are named, and open to their events."""
+"""Explaining what no usage of its own makes, by command and over HTTP: parts are named, and open to their events."""
 
 import json
 from datetime import datetime

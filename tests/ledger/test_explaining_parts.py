@@ -181,6 +181,32 @@ def test_a_corrected_share_opens_to_the_corrections_of_its_parts(shop: sa.Connec
     assert parts(line(shop, f"{JANUARY}/3")) == [(f"{JANUARY}/1", "12.405"), (f"{JANUARY}/2", "1")]
 
 
+@pytest.mark.parametrize(
+    ("late", "says", "base", "exact"),
+    [
+        # 15.405 and 1.50 are 3.095 short of 20, where 6.595 were billed
+        (10_000, "is 3.095 short of the minimum of 20.00 of the contract", Decimal("16.905"), Decimal("-3.5")),
+        (100_000, "; rated anew, there is no such charge", None, Decimal("-6.595")),
+    ],
+)
+def test_a_minimum_that_late_usage_lessens_opens_to_what_came_before_and_after(
+    shop: sa.Connection, late: int, says: str, base: Decimal | None, exact: Decimal
+) -> None:
+    start(shop, products=[TOKENS, REQUESTS], commits=[], more="minimum: 20\n")
+    used_in_january(shop)  # 12.405 and 1
+    finalise(shop, january(shop).invoice_id, at=FOURTH_OF_FEBRUARY)
+    use(shop, "late", late, "2026-01-25T10:00:00Z")
+    lines = february(shop).lines
+    positions = {one.product_id: n for n, one in enumerate(lines, start=1) if one.kind == "adjustment"}
+    minimum = line(shop, f"{FEBRUARY}/{positions['minimum']}")
+    assert minimum.says.endswith(says)
+    assert (minimum.base, minimum.exact) == (base, exact)
+    assert [(one.subject, one.before) for one in minimum.parts] == [
+        (f"{FEBRUARY}/{positions['tokens']}", Decimal("12.405")),
+        (f"{FEBRUARY}/{positions['requests']}", Decimal(1)),
+    ]
+
+
 def test_a_correction_by_a_discount_that_is_spread_anew_says_so(shop: sa.Connection) -> None:
     start(shop, products=[TOKENS, REQUESTS], commits=[],
           more="discounts:\n  - {id: launch, name: Launch, kind: fixed, value: 3}\n")  # fmt: skip
