@@ -90,3 +90,20 @@ def balances(connection: sa.Connection, contract_id: str | None = None) -> dict[
 
 def expected(**figures: str) -> dict[str, Decimal]:
     return {code: Decimal(figure).normalize() for code, figure in figures.items()}
+
+
+def figures(connection: sa.Connection) -> tuple[object, object]:
+    """What stands accrued, and the balance of every account."""
+    accrued = connection.execute(
+        sa.text(
+            "select period_start, product_id, lot_id, day, kind, quantity, amount from accrued"
+            " where quantity <> 0 or amount <> 0 order by 1, 2, 3, 4, 5"
+        )
+    ).all()
+    accounts = connection.execute(
+        sa.text(
+            "select code, dimensions::text, debits - credits from account join balance using (account_id)"
+            " where debits <> credits order by 1, 2"
+        )
+    ).all()
+    return accrued, accounts

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.accrual import accrue, rate_open_periods
 from ledger.database import undone
 from pricing.money import to_ledger_scale, total
-from tests.ledger.books import PREPAID, SUPPORT, start
+from tests.ledger.books import PREPAID, SUPPORT, figures, start
 from tests.ledger.usage import send, tokens
 
 MARCH = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -34,23 +34,6 @@ def events(usage: Usage) -> list[dict[str, object]]:
         tokens(f"k{n}", number, timestamp=f"2026-{day // 31 + 1:02}-{day % 31 + 1:02}T{hour:02}:30:00Z")
         for n, (day, hour, number) in enumerate(usage)
     ]
-
-
-def figures(connection: sa.Connection) -> tuple[object, object]:
-    """What stands accrued, and the balance of every account."""
-    accrued = connection.execute(
-        sa.text(
-            "select period_start, product_id, lot_id, day, quantity, amount from accrued"
-            " where quantity <> 0 or amount <> 0 order by 1, 2, 3, 4"
-        )
-    ).all()
-    accounts = connection.execute(
-        sa.text(
-            "select code, dimensions::text, debits - credits from account join balance using (account_id)"
-            " where debits <> credits order by 1, 2"
-        )
-    ).all()
-    return accrued, accounts
 
 
 @given(usage=USAGE, cuts=st.lists(st.integers(0, 12), max_size=4), order=st.randoms(use_true_random=False))

@@ -15,7 +15,7 @@ from ledger.database import undone
 from ledger.marks import Mark
 from ledger.metrics import create_metric
 from ledger.shares import Place, Share, Standing
-from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start
+from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, figures, start
 from tests.ledger.usage import event, number_of, send
 from tests.metrics import metric
 
@@ -94,23 +94,6 @@ def totals(connection: sa.Connection) -> Mapping[tuple[object, ...], tuple[objec
         sa.text("select metric_id, group_hash, bucket_start, quantity, events, highest, latest_value from usage_rollup")
     )
     return {tuple(row)[:3]: tuple(row)[3:] for row in found}
-
-
-def figures(connection: sa.Connection) -> tuple[object, object]:
-    """What stands accrued, and the balance of every account."""
-    accrued = connection.execute(
-        sa.text(
-            "select period_start, product_id, lot_id, day, quantity, amount from accrued"
-            " where quantity <> 0 or amount <> 0 order by 1, 2, 3, 4"
-        )
-    ).all()
-    accounts = connection.execute(
-        sa.text(
-            "select code, dimensions::text, debits - credits from account join balance using (account_id)"
-            " where debits <> credits order by 1, 2"
-        )
-    ).all()
-    return accrued, accounts
 
 
 def in_full(connection: sa.Connection) -> tuple[object, object]:

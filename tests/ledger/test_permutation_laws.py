@@ -16,7 +16,7 @@ from ledger.accrual import accrue, freeze_period
 from ledger.database import undone
 from ledger.intake.corrections import amend, withdraw
 from ledger.intake.events import parse_objects
-from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, start
+from tests.ledger.books import JANUARY_STARTS, PREPAID, SUPPORT, figures, start
 from tests.ledger.usage import send, tokens
 
 FOURTH_OF_FEBRUARY = datetime(2026, 2, 4, 9, tzinfo=UTC)
@@ -110,23 +110,6 @@ def correct(connection: sa.Connection, key: str, used: Used, number: int | None,
     else:
         [(_, event)] = parse_objects([used.body(key, number)], received_at=at).events
         amend(connection, [event], reason="a test", by="ada", at=at)
-
-
-def figures(connection: sa.Connection) -> tuple[object, object]:
-    """What stands accrued, and the balance of every account."""
-    accrued = connection.execute(
-        sa.text(
-            "select period_start, product_id, lot_id, day, kind, quantity, amount from accrued"
-            " where quantity <> 0 or amount <> 0 order by 1, 2, 3, 4, 5"
-        )
-    ).all()
-    accounts = connection.execute(
-        sa.text(
-            "select code, dimensions::text, debits - credits from account join balance using (account_id)"
-            " where debits <> credits order by 1, 2"
-        )
-    ).all()
-    return accrued, accounts
 
 
 def books_of(
