@@ -8,7 +8,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from ledger.database import Json, canonical_json, sha256_of
-from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_facts
+from ledger.verification.check import Check, Differences, Key, add_to, check_of_each, compare_amounts, compare_facts
 from ledger.verification.raw import Records, Row
 from pricing.money import EXACT
 
@@ -102,14 +102,12 @@ def _check_digests(records: Records) -> Check:
         }
         if sha256_of(content) != bytes(row.payload_sha256):
             differences.add(f"transfer {row.idempotency_key} does not have the content that was posted")
-    return Check(
+    return check_of_each(
         "transfers are as they were posted",
         "transfers",
-        str(len(records.transfers)),
+        len(records.transfers),
         "with the digest of their content",
-        str(len(records.transfers) - differences.number),
-        not differences.number,
-        differences.text,
+        differences,
     )
 
 
@@ -144,14 +142,12 @@ def _check_closed_months(records: Records) -> Iterator[Check]:
             if seal is None or seal.last_id is None or row.transfer_id > seal.last_id:
                 differences.add(f"transfer {row.idempotency_key} was posted into {month:%Y-%m} of {owner}")
     before = sum(len(rows) for rows in transfers.values())
-    yield Check(
+    yield check_of_each(
         "nothing is posted into a closed month",
         "transfers of closed months",
-        str(before),
+        before,
         "posted before the closing",
-        str(before - differences.number),
-        not differences.number,
-        differences.text,
+        differences,
     )
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from ledger.verification.books import Posted, account_key
-from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_facts
+from ledger.verification.check import Check, Differences, Key, add_to, check_of_each, compare_amounts, compare_facts
 from ledger.verification.raw import Records, Row
 from pricing.money import EXACT, total
 
@@ -84,14 +84,12 @@ def _check_limits(records: Records) -> Check:
         for (name,), amounts in sums.items():
             if total(amounts) > limits[name]:
                 differences.add(f"{what} {name} of {limits[name].normalize():f} has {total(amounts).normalize():f}")
-    return Check(
+    return check_of_each(
         "applications stay within payment and invoice",
         "applications",
-        str(len(records.applications)),
+        len(records.applications),
         "within their limits",
-        str(len(records.applications) - differences.number),
-        not differences.number,
-        differences.text,
+        differences,
     )
 
 

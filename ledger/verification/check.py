@@ -57,6 +57,12 @@ def add_to(figures: dict[Key, Decimal], key: Key, amount: Decimal) -> None:
     figures[key] = EXACT.add(figures.get(key, ZERO), amount)
 
 
+def check_of_each(name: str, label: str, number: int, sound_label: str, differences: Differences) -> Check:
+    """Show how many things were looked at one by one, and how many of them do not differ."""
+    sound = str(number - differences.number)
+    return Check(name, label, str(number), sound_label, sound, not differences.number, differences.text)
+
+
 def compare_amounts(
     name: str, left_label: str, left: Mapping[Key, Decimal], right_label: str, right: Mapping[Key, Decimal]
 ) -> Check:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from ledger.invoice_lines import fees_owed
 from ledger.verification.books import Posted, account_key
-from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_facts
+from ledger.verification.check import Check, Differences, Key, add_to, check_of_each, compare_amounts, compare_facts
 from ledger.verification.rating import RatedContract
 from ledger.verification.raw import Contract, Records, Row
 from pricing.calendar import Period
@@ -230,14 +230,12 @@ def _check_adjusted_lines(records: Records, documents: Documents) -> Check:
             differences.add(f"{name} corrects {invoice_id}, which is no invoice of a period of {contract_id}")
         elif position is not None and position not in positions:
             differences.add(f"{name} corrects line {position} of {invoice_id}, which has no such line")
-    return Check(
+    return check_of_each(
         "corrections of invoices name what they correct",
         "adjustments and requests",
-        str(len(named)),
+        len(named),
         "with their original",
-        str(len(named) - differences.number),
-        not differences.number,
-        differences.text,
+        differences,
     )
 
 

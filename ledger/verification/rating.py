@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from ledger.contract_checks import metrics_of
 from ledger.terms_codec import digest_of
-from ledger.verification.check import Check, Differences, Key, add_to, compare_amounts, compare_quantities
+from ledger.verification.check import (
+    Check,
+    Differences,
+    Key,
+    add_to,
+    check_of_each,
+    compare_amounts,
+    compare_quantities,
+)
 from ledger.verification.metering import Counts, Life
 from ledger.verification.raw import Contract, RecordedPeriod, Records
 from ledger.verification.timeline import Timeline, priced_metrics
@@ -119,14 +127,8 @@ def _check_terms(records: Records) -> Check:
         for version, digest in zip(contract.agreed, contract.digests, strict=True):
             if digest_of(version) != digest:
                 differences.add(f"terms {version.version} of contract {name} do not have the content that was agreed")
-    return Check(
-        "terms are as they were agreed",
-        "versions of terms",
-        str(agreed),
-        "with the digest of their content",
-        str(agreed - differences.number),
-        not differences.number,
-        differences.text,
+    return check_of_each(
+        "terms are as they were agreed", "versions of terms", agreed, "with the digest of their content", differences
     )
 
 

@@ -4,7 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from ledger.intake.status import UsageStatus
-from ledger.verification.check import Check, Differences, Key, compare_counts, compare_facts, compare_quantities
+from ledger.verification.check import (
+    Check,
+    Differences,
+    Key,
+    check_of_each,
+    compare_counts,
+    compare_facts,
+    compare_quantities,
+)
 from ledger.verification.counting import RATED, TOLD_EVERY, WITHDRAWN, Counting, Place, Sum, Usage, hour_text
 from ledger.verification.raw import Event, Records, Row
 from ledger.verification.timeline import Timeline
@@ -159,14 +167,8 @@ def _check_resolutions(records: Records) -> Check:
     for row in taken:
         if (row.key_hash, row.payload_hash) not in corrected:
             differences.add(f"the content taken for key {row.key_hash} was never put in the place of the first")
-    return Check(
-        "conflicts are settled as they were decided",
-        "contents taken",
-        str(len(taken)),
-        "with their correction",
-        str(len(taken) - differences.number),
-        not differences.number,
-        differences.text,
+    return check_of_each(
+        "conflicts are settled as they were decided", "contents taken", len(taken), "with their correction", differences
     )
 
 
