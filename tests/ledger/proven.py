@@ -1,10 +1,11 @@
-"""A small world for the verification: two entities, usage of every outcome, invoices, cash, a close."""
+"""A small world for the verification: two entities, usage of every outcome, invoices, cash, a close; and its proof."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import psycopg
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
@@ -12,6 +13,7 @@ from ledger.amendments import amend_contract, read_amendment
 from ledger.closing import begin_close, finish_close
 from ledger.contracts import create_contract
 from ledger.customers import Customer, create_customer
+from ledger.database import create_engine
 from ledger.entities import Entity, create_entity
 from ledger.files.contracts import parse_contract
 from ledger.invoices import approve, draft_opening, draft_period, finalise, open_amount
@@ -24,12 +26,19 @@ from ledger.payments import (
     settle_declined,
     settle_succeeded,
 )
+from ledger.verification import Check, verify
 from tests.ledger.books import FOURTH_OF_FEBRUARY, JANUARY, JANUARY_STARTS, MID_JANUARY, NEW_YEAR
 from tests.ledger.usage import event, open_shop, send, tokens
 from tests.metrics import metric
 
 TENTH_OF_FEBRUARY = datetime(2026, 2, 10, 12, tzinfo=UTC)
 INDIAN_JANUARY = datetime(2025, 12, 31, 18, 30, tzinfo=UTC)
+
+LATE = "late usage is billed once"
+CORRECTED = "corrections of invoices name what they correct"
+UNBILLED = "unbilled receivable is what no issued invoice holds"
+ROUNDING = "rounding is what lines were rounded by"
+CREDIT = "customer credit is what credit notes were asked for"
 
 PLAN = """\
 contract: plan
@@ -103,6 +112,37 @@ def build(connection: sa.Connection) -> dict[str, CardCash]:
     _bill(connection, charges)
     _go_on(connection)
     return charges
+
+
+def proof(world: World, charges: Mapping[str, CardCash] | None = None) -> dict[str, Check]:
+    """Return all checks of a world by name, with what Stripe tells in place of its own charges where that is given."""
+    engine = create_engine(world.database_url)
+    with engine.connect() as connection:
+        checks = verify(connection, stripe_charges=world.charges if charges is None else charges)
+    engine.dispose()
+    assert len({check.name for check in checks}) == len(checks)
+    return {check.name: check for check in checks}
+
+
+def wrong(checks: Mapping[str, Check]) -> dict[str, str]:
+    """Return the checks that fail, with what differs."""
+    return {name: check.detail for name, check in checks.items() if not check.ok}
+
+
+def falsify(world: World, *statements: str) -> None:
+    """Change what no part of the product can: as superuser, with triggers and foreign keys off."""
+    with psycopg.connect(world.database_url) as connection:
+        connection.execute("set session_replication_role = replica")
+        for statement in statements:
+            assert connection.execute(statement).rowcount > 0, statement
+
+
+def change(world: World, do: Callable[[sa.Connection], object]) -> None:
+    """Change a world by what the product itself can do."""
+    engine = create_engine(world.database_url)
+    with engine.begin() as connection:
+        do(connection)
+    engine.dispose()
 
 
 def charge(connection: sa.Connection, invoice_id: str, charge_id: str, fee: str) -> CardCash:

@@ -1,13 +1,11 @@
 """The proof finds nothing where nothing is wrong, and exactly what is wrong where something is."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
-from uuid import uuid4
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -17,13 +15,21 @@ from ledger.accrual import accrue
 from ledger.contracts import set_problem
 from ledger.customers import Customer, create_customer
 from ledger.database import create_engine
-from ledger.invoices import draft_period, finalise
 from ledger.metrics import create_metric
-from ledger.payments import CardCash
 from ledger.transfers import Account, Transfer, post
-from ledger.verification import Check, verify
-from tests.ledger.books import FEBRUARY_STARTS
-from tests.ledger.proven import TENTH_OF_FEBRUARY, World, build
+from ledger.verification import verify
+from tests.ledger.proven import (
+    CREDIT,
+    LATE,
+    ROUNDING,
+    TENTH_OF_FEBRUARY,
+    UNBILLED,
+    World,
+    change,
+    falsify,
+    proof,
+    wrong,
+)
 from tests.ledger.usage import event, send, tokens
 from tests.metrics import metric
 
@@ -48,17 +54,12 @@ FROZEN = "frozen periods stand as they were billed"
 PERIODS = "every frozen period has its invoice"
 USAGE_LINES = "invoices bill the usage that was rated"
 ADVANCE_LINES = "fees and commits are billed once"
-LATE = "late usage is billed once"
-CORRECTED = "corrections of invoices name what they correct"
 TOTALS = "invoices add up"
 NUMBERS = "invoice numbers have no gap"
 USAGE_REVENUE = "usage revenue is what was rated"
 FIXED_REVENUE = "fixed revenue is the fees earned"
 DEFERRED = "deferred revenue is billed and neither drawn nor earned"
-UNBILLED = "unbilled receivable is what no issued invoice holds"
 RECEIVABLE = "accounts receivable are the open invoices"
-ROUNDING = "rounding is what lines were rounded by"
-CREDIT = "customer credit is what credit notes were asked for"
 OTHERS = "no other account holds anything"
 PAID = "paid invoices are those with nothing open"
 APPLIED = "payments = applications + unapplied cash"
@@ -71,73 +72,6 @@ BALANCES = "balances are the sums of transfers"
 DIGESTS = "transfers are as they were posted"
 SEALS = "seals of closed months hold"
 CLOSED = "nothing is posted into a closed month"
-
-
-FOURTH_OF_MARCH = datetime(2026, 3, 4, 9, tzinfo=UTC)
-
-
-def database(url: str, name: str) -> str:
-    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
-
-
-def copy_of(server: str, template: str) -> str:
-    name = f"verified_{uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'create database "{name}" template "{template}"')
-    return name
-
-
-def drop(server: str, name: str) -> None:
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'drop database if exists "{name}" with (force)')
-
-
-@pytest.fixture(scope="module")
-def built(postgres_url: str, template_database: str) -> Iterator[World]:
-    """The world, built once; nobody changes it."""
-    name = copy_of(postgres_url, template_database)
-    engine = create_engine(database(postgres_url, name))
-    with engine.begin() as connection:
-        charges = build(connection)
-    engine.dispose()
-    yield World(name, charges)
-    drop(postgres_url, name)
-
-
-@pytest.fixture
-def world(postgres_url: str, built: World) -> Iterator[World]:
-    """A copy of the world, to falsify."""
-    name = copy_of(postgres_url, built.database_url)
-    yield World(database(postgres_url, name), built.charges)
-    drop(postgres_url, name)
-
-
-def proof(world: World, charges: Mapping[str, CardCash] | None = None) -> dict[str, Check]:
-    engine = create_engine(world.database_url)
-    with engine.connect() as connection:
-        checks = verify(connection, stripe_charges=world.charges if charges is None else charges)
-    engine.dispose()
-    assert len({check.name for check in checks}) == len(checks)
-    return {check.name: check for check in checks}
-
-
-def wrong(checks: Mapping[str, Check]) -> dict[str, str]:
-    return {name: check.detail for name, check in checks.items() if not check.ok}
-
-
-def falsify(world: World, *statements: str) -> None:
-    """Change what no part of the product can: as superuser, with triggers and foreign keys off."""
-    with psycopg.connect(world.database_url) as connection:
-        connection.execute("set session_replication_role = replica")
-        for statement in statements:
-            assert connection.execute(statement).rowcount > 0, statement
-
-
-def change(world: World, do: Callable[[sa.Connection], object]) -> None:
-    engine = create_engine(world.database_url)
-    with engine.begin() as connection:
-        do(connection)
-    engine.dispose()
 
 
 def test_where_everything_is_right_the_proof_finds_nothing_and_shows_both_figures(world: World) -> None:
@@ -318,71 +252,11 @@ def test_what_was_falsified_is_found_and_nothing_else(world: World, what: str) -
     assert all(found.values())
 
 
-def february_with_late_usage(world: World) -> None:
-    """Send 10,000 tokens for January and take 4,000 back again, one after the other, and bill February with them."""
-
-    def bill(connection: sa.Connection) -> None:
-        for key, number in (("l1", 10_000), ("l2", -4_000)):
-            send(connection, tokens(key, number, timestamp="2026-01-21T10:00:00Z"), received_at=TENTH_OF_FEBRUARY)
-            accrue(connection, "plan", as_of=TENTH_OF_FEBRUARY)
-        accrue(connection, "plan", as_of=FOURTH_OF_MARCH)
-        draft = draft_period(connection, "plan", FEBRUARY_STARTS, at=FOURTH_OF_MARCH)
-        finalise(connection, draft.invoice_id, at=FOURTH_OF_MARCH)
-
-    change(world, bill)
-
-
-def test_late_usage_that_the_next_invoice_bills_is_right(world: World) -> None:
-    february_with_late_usage(world)
-    checks = proof(world)
-    assert wrong(checks) == {}
-    assert checks[CORRECTED].left == "1"
-
-
-@pytest.mark.parametrize(
-    ("statement", "expected"),
-    [
-        ("update invoice_line set exact = exact + 1 where kind = 'adjustment'", {LATE, UNBILLED, ROUNDING}),
-        ("update invoice_line set adjusts_position = 17 where kind = 'adjustment'", {CORRECTED}),
-        (
-            "update invoice_line set adjusts_invoice_id = 'tiered.2026-01-01' where kind = 'adjustment'",
-            {CORRECTED, LATE},
-        ),
-    ],
-)
-def test_an_adjustment_that_was_falsified_is_found(world: World, statement: str, expected: set[str]) -> None:
-    february_with_late_usage(world)
-    falsify(world, statement)
-    assert wrong(proof(world)).keys() == expected
-
-
 def test_usage_of_a_stranger_that_became_a_customer_is_right(world: World) -> None:
     change(world, lambda connection: create_customer(connection, Customer("nobody", "Somebody")))
     assert wrong(proof(world)) == {}
     falsify(world, "update usage_change set amended = amended + 1 where kind = 'alias'")
     assert wrong(proof(world)).keys() == {CORRECTIONS}
-
-
-def test_a_credit_note_that_was_asked_for_is_right(world: World) -> None:
-    falsify(
-        world,
-        """update contract set policy = jsonb_set(policy, '{invoicing,late_usage}', '"credit_note"')""",
-    )
-
-    def take_back(connection: sa.Connection) -> None:
-        send(
-            connection,
-            tokens("l1", -40_000, timestamp="2026-01-21T10:00:00Z"),
-            tokens("l2", 7_000, timestamp="2026-01-22T10:00:00Z"),
-            received_at=TENTH_OF_FEBRUARY,
-        )
-        accrue(connection, "plan", as_of=FOURTH_OF_MARCH)
-        draft_period(connection, "plan", FEBRUARY_STARTS, at=FOURTH_OF_MARCH)
-
-    change(world, take_back)
-    assert wrong(proof(world)) == {}
-    falsify(world, "update credit_note_request set amount = amount + 1 where request_id like '%/1'")
-    assert wrong(proof(world)).keys() == {CREDIT, ROUNDING}
 
 
 def test_a_charge_that_the_books_do_not_know_is_found(world: World) -> None:
