@@ -70,7 +70,9 @@ class LineExplanation:
     checks: tuple[Equality, ...]
 
 
-def explain_billing(connection: sa.Connection, billing: Billing, states: States) -> LineExplanation:
+def explain_billing(
+    connection: sa.Connection, billing: Billing, states: States, *, with_parts: bool
+) -> LineExplanation:
     """Explain a line or credit note request; each period that it needs is rated once, and kept in `states`."""
     behind = _behind(connection, billing, states)
     line = billing.line
@@ -92,7 +94,7 @@ def explain_billing(connection: sa.Connection, billing: Billing, states: States)
         charge=charge,
         before=before,
         base=None if behind.basis is None else behind.basis.base,
-        parts=_parts(connection, billing, behind),
+        parts=_parts(connection, billing, behind) if with_parts else (),
         checks=tuple(_checks(connection, billing, behind)),
     )
 

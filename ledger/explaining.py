@@ -91,7 +91,7 @@ def explain(connection: sa.Connection, subject: str) -> Explanation:
         return explain_transfer(connection, transfer_id)
     if is_whole_invoice(subject):
         return explain_invoice(connection, subject)
-    return explain_billing(connection, billing_named(connection, subject), {})
+    return explain_billing(connection, billing_named(connection, subject), {}, with_parts=True)
 
 
 def explain_invoice(connection: sa.Connection, invoice_id: str) -> InvoiceExplanation:
@@ -99,7 +99,7 @@ def explain_invoice(connection: sa.Connection, invoice_id: str) -> InvoiceExplan
     invoice = get_invoice(connection, invoice_id)
     states: States = {}
     lines = tuple(
-        replace(explain_billing(connection, billing, states), parts=()) for billing in billings_of(connection, invoice)
+        explain_billing(connection, billing, states, with_parts=False) for billing in billings_of(connection, invoice)
     )
     added = total([line.amount for line in invoice.lines])
     return InvoiceExplanation(
