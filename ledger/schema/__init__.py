@@ -5,6 +5,7 @@ rights. Times are `timestamptz` in UTC; days (`date`) are days of the entity's t
 currency beside it.
 """
 
+from ledger.schema.alerts import alert, alert_rule, outbox, webhook_delivery, webhook_endpoint, webhook_secret
 from ledger.schema.base import MOMENT, MONEY, QUANTITY, metadata
 from ledger.schema.books import account, accounting_period, balance, ledger_seal, transfer
 from ledger.schema.contracts import (
@@ -15,6 +16,7 @@ from ledger.schema.contracts import (
     kept_basis,
     kept_reading,
     lot,
+    lot_change,
     rate_card,
     rate_card_version,
 )
@@ -28,6 +30,7 @@ from ledger.schema.documents import (
     payment_attempt,
     stripe_event,
 )
+from ledger.schema.gates import feature, feature_grant, gate, hold
 from ledger.schema.parties import api_key, customer, customer_alias, entity, metric
 from ledger.schema.usage import (
     backfill,
@@ -57,6 +60,8 @@ __all__ = [
     "account",
     "accounting_period",
     "accrued",
+    "alert",
+    "alert_rule",
     "api_key",
     "backfill",
     "backfill_event",
@@ -69,14 +74,20 @@ __all__ = [
     "customer",
     "customer_alias",
     "entity",
+    "feature",
+    "feature_grant",
+    "gate",
+    "hold",
     "invoice",
     "invoice_line",
     "kept_basis",
     "kept_reading",
     "ledger_seal",
     "lot",
+    "lot_change",
     "metadata",
     "metric",
+    "outbox",
     "payment",
     "payment_application",
     "payment_attempt",
@@ -100,4 +111,7 @@ __all__ = [
     "usage_rejected",
     "usage_rollup",
     "usage_tally",
+    "webhook_delivery",
+    "webhook_endpoint",
+    "webhook_secret",
 ]

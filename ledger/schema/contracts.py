@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     Date,
     ForeignKey,
+    Identity,
     Integer,
     LargeBinary,
     Numeric,
@@ -107,7 +108,26 @@ lot = Table(
     Column("priority", Integer, nullable=False),
     Column("cost_basis", Numeric(20, 12), nullable=False),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
+    Column("kind", Text, nullable=False, server_default="commit"),
+    Column("granted_by", Text),
+    Column("reason", Text),
     CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("kind in ('commit', 'promotional')", name="kind"),
+    CheckConstraint("kind = 'commit' or (granted_by is not null and reason is not null)", name="granted_by"),
+)
+
+# how the window of a lot was changed by hand; the last one counts
+lot_change = Table(
+    "lot_change",
+    metadata,
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("lot_id", ForeignKey("lot.lot_id"), nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("end_at", MOMENT, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
+    CheckConstraint("kind in ('void', 'expiry')", name="kind"),
 )
 
 # what is posted for each product, lot and day: the live spend, and what the next accrual compares with
@@ -126,7 +146,7 @@ accrued = Table(
     Column("frozen_quantity", QUANTITY),
     Column("frozen_amount", MONEY),  # as the period was frozen; null: it is open, or came later
     Column("billed_amount", MONEY),  # what invoices and credit note requests hold of it; null: nothing yet
-    CheckConstraint("kind in ('usage', 'fee', 'fee_in_arrears')", name="kind"),
+    CheckConstraint("kind in ('usage', 'fee', 'fee_in_arrears', 'breakage')", name="kind"),
 )
 
 # the readings by which the open periods of a contract stand in the books, so that an accrual rates only what changed

@@ -25,10 +25,13 @@ RIGHTS: Mapping[str, str] = {
         "0009_cards_and_cadences",
         "0010_corrections_and_completeness",
         "0011_kept_readings",
+        "0013_credits",
+        "0014_alerts",
+        "0015_gates",
     )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0012"
+HEAD = "0015"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
