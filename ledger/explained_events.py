@@ -81,7 +81,7 @@ def events_page(connection: sa.Connection, subject: str, *, after: str | None = 
     """Return a page of the events of a line, a credit note request or a transfer, named as `explain` takes them.
 
     `after` is the `following` of the page before. What no usage of its own makes has none: its parts have. Raises
-    `NotFoundError`, and `InvalidError` for an `after` that no page named.
+    `NotFoundError`, `InvalidError` for an `after` that no page named, and `StateError` where its period is archived.
     """
     wanted = _wanted(connection, subject)
     if wanted is None:

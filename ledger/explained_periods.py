@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from ledger.billable import earlier_readings, metrics_with_values
 from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lots_of, terms_of
+from ledger.errors import StateError
 from ledger.event_readings import Usage, count_events
 from ledger.explained_values import ChargeExplanation, Equality, SliceExplanation
+from ledger.intake.archived import archived_until
 from ledger.intake.rules import Rule, read_rules
 from ledger.invoices import get_invoice
 from ledger.late_usage import billed_terms
@@ -51,18 +53,24 @@ class PeriodState:
 
 
 def state_as_billed(connection: sa.Connection, invoice_id: str, as_of: int | None) -> Billed:
-    """Return how the period of an invoice is rated by the terms it was billed with, as of a batch."""
+    """Return how the period of an invoice is rated by the terms it was billed with, as of a batch.
+
+    Raises `StateError` where its events are archived.
+    """
     invoice = get_invoice(connection, invoice_id)
     contract = get_contract(connection, invoice.contract_id)
-    recorded = get_period(connection, invoice.contract_id, invoice.period.start)
+    recorded = _readable(connection, get_period(connection, invoice.contract_id, invoice.period.start))
     terms = billed_terms(connection, contract, recorded)
     return Billed(contract, recorded, terms, as_of, recorded.period.end)
 
 
 def state_of_books(connection: sa.Connection, contract_id: str, period_start: datetime) -> Billed:
-    """Return how the books have a period: with what counts now, less the batches that wait for accrual."""
+    """Return how the books have a period: with what counts now, less the batches that wait for accrual.
+
+    Raises `StateError` where its events are archived.
+    """
     contract = get_contract(connection, contract_id)
-    recorded = get_period(connection, contract_id, period_start)
+    recorded = _readable(connection, get_period(connection, contract_id, period_start))
     waiting: int | None = connection.execute(_WAITING, {"contract_id": contract_id}).scalar_one()
     as_of = None if waiting is None else waiting - 1
     if recorded.state == "open":
@@ -70,6 +78,17 @@ def state_of_books(connection: sa.Connection, contract_id: str, period_start: da
     else:
         terms, reached = billed_terms(connection, contract, recorded), recorded.period.end
     return Billed(contract, recorded, terms, as_of, min(reached, recorded.period.end))
+
+
+def _readable(connection: sa.Connection, recorded: ContractPeriod) -> ContractPeriod:
+    """Return a period whose events can be read: of fewer than there were, a false difference would be told."""
+    archived = archived_until(connection)
+    if archived is not None and recorded.period.start < archived:
+        raise StateError(
+            f"the period of contract {recorded.contract_id} from {recorded.period.start.isoformat()} cannot be "
+            f"explained: its events are archived up to {archived.isoformat()}; `meterbook verify` reads them from their files"
+        )
+    return recorded
 
 
 def rated_from_events(connection: sa.Connection, billed: Billed) -> PeriodState:

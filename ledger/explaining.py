@@ -84,7 +84,8 @@ Explanation = InvoiceExplanation | LineExplanation | TransferExplanation
 def explain(connection: sa.Connection, subject: str) -> Explanation:
     """Explain an invoice (its id), a line (`INVOICE_ID/POSITION`), a credit note request or a transfer (its id).
 
-    A credit note request is named `credit-note-request/REQUEST_ID`. Raises `NotFoundError`.
+    A credit note request is named `credit-note-request/REQUEST_ID`. Raises `NotFoundError`, and `StateError` where the
+    events of its period are archived.
     """
     transfer_id = transfer_named(subject)
     if transfer_id is not None:

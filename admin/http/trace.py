@@ -46,6 +46,7 @@ def get_event_trace(source: QueryText, key: QueryText, parts: PartsOf) -> Respon
         400: {"model": Problem, "description": "`after` is not what a page named."},
         401: {"model": Problem, "description": "No API key that works."},
         404: {"model": Problem, "description": "There is no such invoice, line or transfer."},
+        409: {"model": Problem, "description": "The events of its period are archived."},
     },
 )
 def get_explained_events(
@@ -67,6 +68,7 @@ def get_explained_events(
         200: {"model": InvoiceExplanation | LineExplanation | TransferExplanation},
         401: {"model": Problem, "description": "No API key that works."},
         404: {"model": Problem, "description": "There is no such invoice, line or transfer."},
+        409: {"model": Problem, "description": "The events of its period are archived."},
     },
 )
 def get_explanation(subject: PathText, parts: PartsOf) -> Response:

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from ledger import schema
 from ledger.accrual import accrue
-from ledger.errors import InvalidError, NotFoundError
+from ledger.errors import InvalidError, NotFoundError, StateError
 from ledger.explained_events import events_page
 from ledger.explained_lines import LineExplanation
 from ledger.explained_values import Equality
@@ -195,3 +196,23 @@ def test_what_does_not_exist_is_refused(shop: sa.Connection, subject: str) -> No
     january(shop)
     with pytest.raises(NotFoundError):
         explain(shop, subject)
+
+
+def test_a_period_whose_events_are_archived_is_not_explained_by_those_that_are_left(shop: sa.Connection) -> None:
+    start(shop, products=[TOKENS, SUPPORT], commits=[])
+    use(shop, "a", 41_350, "2026-01-20T10:00:00Z")
+    january(shop)
+    shop.execute(
+        schema.usage_archive.insert().values(
+            month=date(2026, 1, 1),
+            events=1,
+            path="2026-01.parquet",
+            sha256=b"",
+            exported_at=FOURTH_OF_MARCH,
+            detached_at=FOURTH_OF_MARCH,
+        )
+    )
+    for ask in (explain, events_page):
+        with pytest.raises(StateError, match=r"archived up to 2026-02-01.* `meterbook verify` reads them"):
+            ask(shop, "plan.2026-01-01/1")
+    assert line(shop, "plan.2026-01-01/2").says.startswith("a fee in advance")
