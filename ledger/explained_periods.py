@@ -86,7 +86,7 @@ def _readable(connection: sa.Connection, recorded: ContractPeriod) -> ContractPe
     if archived is not None and recorded.period.start < archived:
         raise StateError(
             f"the period of contract {recorded.contract_id} from {recorded.period.start.isoformat()} cannot be "
-            f"explained: its events are archived up to {archived.isoformat()}; `meterbook verify` reads them from their files"
+            f"explained: its events are archived up to {archived.isoformat()}; `meterbook verify` reads their files"
         )
     return recorded
 

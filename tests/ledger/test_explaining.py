@@ -213,6 +213,6 @@ def test_a_period_whose_events_are_archived_is_not_explained_by_those_that_are_l
         )
     )
     for ask in (explain, events_page):
-        with pytest.raises(StateError, match=r"archived up to 2026-02-01.* `meterbook verify` reads them"):
+        with pytest.raises(StateError, match=r"archived up to 2026-02-01.* `meterbook verify` reads their files"):
             ask(shop, "plan.2026-01-01/1")
     assert line(shop, "plan.2026-01-01/2").says.startswith("a fee in advance")
