@@ -1,5 +1,6 @@
 """Draws: what charges take from lots, slice by slice in time order, so that a lot serves only usage in its window."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,17 +57,27 @@ def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tupl
     burning = sorted(lots, key=burn_order)
     slices = [(charge, part) for charge in charges for part in charge.slices]
     draws: list[Draw] = []
+    # Lots that serve a product in an interval, in order, until they are empty: looking through all for every slice is
+    # dear where there are many.
+    serving: dict[tuple[str, datetime, datetime], deque[Lot]] = {}
     for charge, part in sorted(slices, key=lambda pair: pair[1].start):
         owed = part.amount
         if owed < 0:
             raise AssertionError(f"a slice of product {charge.product_id!r} at {part.start} is negative: {owed}")
-        for lot in burning:
-            amount = min(owed, left[lot.lot_id])
-            if amount > 0 and serves(lot, charge.product_id, part):
-                place = (lot.lot_id, charge.product_id, charge.segment.start, part.start, part.end)
-                draws.append(Draw(*place, amount, charge.groups))
-                left[lot.lot_id] = EXACT.subtract(left[lot.lot_id], amount)
+        key = charge.product_id, part.start, part.end
+        if key not in serving:
+            serving[key] = deque(
+                lot for lot in burning if left[lot.lot_id] > 0 and serves(lot, charge.product_id, part)
+            )
+        while owed and serving[key]:
+            lot_id = serving[key][0].lot_id
+            amount = min(owed, left[lot_id])
+            if amount:
+                draws.append(Draw(lot_id, charge.product_id, charge.segment.start, *key[1:], amount, charge.groups))
+                left[lot_id] = EXACT.subtract(left[lot_id], amount)
                 owed = EXACT.subtract(owed, amount)
+            if not left[lot_id]:
+                serving[key].popleft()
     return tuple(draws), left
 
 

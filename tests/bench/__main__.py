@@ -22,7 +22,7 @@ from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import InterruptedBySignal
 from ledger.database import create_engine
-from tests.bench import accrual, close, delay, growth, hot, http, intake, posting, rating
+from tests.bench import accrual, burndown, close, delay, growth, hot, http, intake, posting, rating
 from tests.bench.figure import CountError, Figure, Spread, Tell, written
 from tests.bench.machine import Machine, describe
 
@@ -50,6 +50,7 @@ class Part:
 
 PARTS = (
     Part("rating", lambda asked: rating.measure(asked.tell, quick=asked.quick)),
+    Part("burndown", lambda asked: burndown.measure(asked.tell, quick=asked.quick)),
     Part("posting", lambda asked: posting.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("intake", lambda asked: intake.measure(asked.stack, asked.tell, quick=asked.quick, usage=asked.usage)),
     Part("growth", lambda asked: growth.measure(asked.stack, asked.tell, quick=asked.quick)),
