@@ -93,7 +93,7 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     _post_late(connection, contract, recorded, list_marks(connection, contract_id))
     basis = _basis(connection, contract, [period], as_of=at)
     [rated] = _rate(connection, basis)[1]
-    this = ACCRUED.c.period_start == period_start
+    this = (ACCRUED.c.period_start == period_start) & (ACCRUED.c.kind != "breakage")
     post_difference(connection, contract, _shares(basis, [rated]), standing(connection, contract_id, this))
     types = event_types_of(basis.rules)
     record_frozen(
@@ -135,7 +135,7 @@ def lots_left(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
 def _drawn(connection: sa.Connection, contract_id: str, which: sa.ColumnElement[bool]) -> Mapping[str, Decimal]:
     rows = connection.execute(
         sa.select(ACCRUED.c.lot_id, sa.func.sum(ACCRUED.c.amount))
-        .where(ACCRUED.c.contract_id == contract_id, ACCRUED.c.lot_id != "", which)
+        .where(ACCRUED.c.contract_id == contract_id, ACCRUED.c.lot_id != "", ACCRUED.c.kind == "usage", which)
         .group_by(ACCRUED.c.lot_id)
     )
     return dict(rows.all())
@@ -224,7 +224,8 @@ def _post_open(
     readings, rated = _rate(connection, basis)
     keep_readings(connection, basis, readings, rated)
     frozen = [period.period.start for period in recorded if period.state != "open"]
-    stands = standing(connection, contract.contract_id, ACCRUED.c.period_start.not_in(frozen))
+    is_rated = ACCRUED.c.period_start.not_in(frozen) & (ACCRUED.c.kind != "breakage")
+    stands = standing(connection, contract.contract_id, is_rated)
     return post_difference(connection, contract, _shares(basis, rated), stands)
 
 

@@ -109,7 +109,7 @@ def _differences(
 
 _ACCRUED = sa.text("""
 select period_start, product_id, sum(quantity) as quantity, sum(amount) as amount
-from accrued where contract_id = :contract_id group by period_start, product_id
+from accrued where contract_id = :contract_id and kind <> 'breakage' group by period_start, product_id
 """)
 
 _STATES = sa.text("select start_at, state from contract_period where contract_id = :contract_id")

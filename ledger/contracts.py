@@ -160,11 +160,14 @@ def agreed_terms(connection: sa.Connection, contract_id: str) -> tuple[Terms, ..
 
 
 def lots_of(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
-    """Return the lots of a contract by id, each with the whole amount that it began with."""
-    lot = schema.lot
-    rows = connection.execute(sa.select(lot).where(lot.c.contract_id == contract_id).order_by(lot.c.lot_id))
+    """Return the lots of a contract by id, each with the whole amount that it began with, and its window of now."""
+    lot, change = schema.lot.c, schema.lot_change.c
+    last = sa.select(change.end_at).where(change.lot_id == lot.lot_id).order_by(change.change_id.desc()).limit(1)
+    ends_at = sa.func.coalesce(last.scalar_subquery(), lot.end_at).label("ends_at")
+    rows = connection.execute(sa.select(schema.lot, ends_at).where(lot.contract_id == contract_id).order_by(lot.lot_id))
     return tuple(
-        Lot(r.lot_id, r.name, r.amount, r.start_at, r.end_at, tuple(r.products), r.priority, r.cost_basis) for r in rows
+        Lot(r.lot_id, r.name, r.amount, r.start_at, r.ends_at, tuple(r.products), r.priority, r.cost_basis)
+        for r in rows
     )
 
 

@@ -157,8 +157,11 @@ def _of_place(connection: sa.Connection, found: TransferExplanation, place: Tran
     added = total([amount for _, amount in revisions])
     checks = [Equality("the transfers of this place come to what stands in the books", added, place.amount)]
     charges: tuple[ChargeExplanation, ...] = ()
-    says = f"product {place.product_id} on {place.day}"
-    says += f", drawn from lot {place.lot_id}" if place.lot_id else ""
+    if place.kind == "breakage":
+        says = f"what lot {place.lot_id} had left when it ended, on {place.day}"
+    else:
+        says = f"product {place.product_id} on {place.day}"
+        says += f", drawn from lot {place.lot_id}" if place.lot_id else ""
     if place.kind == "usage":
         state = rated_from_events(connection, state_of_books(connection, place.contract_id, place.period_start))
         charges = tuple(_on_day(state, place.product_id, place.day))
@@ -214,7 +217,7 @@ where a.contract_id = :contract_id and starts_with(:key, concat('accrual/', a.co
 """)
 
 _REVISIONS = sa.text("""
-select t.transfer_id, t.amount, c.code in ('usage_revenue', 'fixed_revenue') as is_added
+select t.transfer_id, t.amount, c.code in ('usage_revenue', 'fixed_revenue', 'breakage_revenue') as is_added
 from generate_series(1, :last) n
 join transfer t on t.idempotency_key = concat(cast(:prefix as text), '/', n::text)
 join account c on c.account_id = t.credit_id

@@ -27,7 +27,7 @@ select exists (
     join contract c on c.contract_id = l.contract_id
     cross join lateral (
         select l.amount - coalesce(sum(a.amount), 0) as amount from accrued a
-        where a.contract_id = l.contract_id and a.lot_id = l.lot_id
+        where a.contract_id = l.contract_id and a.lot_id = l.lot_id and a.kind = 'usage'
     ) rest
     where l.contract_id = :contract_id and rest.amount > 0 and rest.amount <= l.amount / 10
         and l.start_at <= c.accrued_at and (l.end_at is null or c.accrued_at < l.end_at)

@@ -288,7 +288,8 @@ with buyer as (
     group by a.customer_id
 ), spent as (
     select c.customer_id, c.currency,
-        sum(a.quantity) filter (where a.kind = 'usage') as quantity, sum(a.amount) as spend
+        sum(a.quantity) filter (where a.kind = 'usage') as quantity,
+        sum(a.amount) filter (where a.kind <> 'breakage') as spend
     from contract c join accrued a using (contract_id)
     where c.entity_id = :entity_id and a.day >= :first and a.day < :following
     group by c.customer_id, c.currency

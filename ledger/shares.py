@@ -24,11 +24,14 @@ from pricing.rated import RatedPeriod
 
 LARGEST = Decimal(10) ** WHOLE_DIGITS
 ACCRUED = schema.accrued
-AccruedKind = Literal["usage", "fee", "fee_in_arrears"]
+AccruedKind = Literal["usage", "fee", "fee_in_arrears", "breakage"]
 
 
 class Place(NamedTuple):
-    """What an accrued amount is for; an empty `lot_id` means that it is not drawn from a lot."""
+    """What an accrued amount is for; an empty `lot_id` means that it is not drawn from a lot.
+
+    An empty `product_id` is that of breakage: what a lot had left when it ended.
+    """
 
     period_start: datetime
     product_id: str
@@ -172,6 +175,9 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
         kind, debit, credit = "fee_earned", account("deferred_revenue", product), account("fixed_revenue", product)
     elif change.share.kind == "fee_in_arrears":
         kind, debit, credit = "fee_earned", account("unbilled_receivable"), account("fixed_revenue", product)
+    elif change.share.kind == "breakage":
+        lot = ("lot", place.lot_id)
+        kind, debit, credit = "lot_expired", account("deferred_revenue", lot), account("breakage_revenue", lot)
     elif not place.lot_id:
         kind, debit, credit = "usage_accrued", account("unbilled_receivable"), account("usage_revenue", product)
     else:

@@ -205,16 +205,18 @@ select coalesce((select min(received_at) from usage_dirty where contract_id = :c
 _BY_PRODUCT = sa.text("""
 select product_id, max(kind) as kind, sum(quantity) as quantity, sum(amount) as amount,
     coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
-from accrued where contract_id = :contract_id and period_start = :period_start group by product_id
+from accrued where contract_id = :contract_id and period_start = :period_start and kind <> 'breakage'
+group by product_id
 """)
 
 _BY_LOT = sa.text("""
-select lot_id, sum(amount) from accrued where contract_id = :contract_id and lot_id <> '' group by lot_id
+select lot_id, sum(amount) from accrued
+where contract_id = :contract_id and lot_id <> '' and kind = 'usage' group by lot_id
 """)
 
 _BY_DAY = sa.text("""
 select day, product_id, sum(amount) as amount, coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
-from accrued where contract_id = :contract_id and period_start = :period_start
+from accrued where contract_id = :contract_id and period_start = :period_start and kind <> 'breakage'
 group by day, product_id having sum(amount) <> 0 or bool_or(quantity <> 0)
 order by day, product_id
 """)

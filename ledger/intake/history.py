@@ -80,7 +80,7 @@ where coalesce(attributed_batch_id, batch_id) <= current_setting('meterbook.as_o
 
 _RECORDED_BY_THEN = """
 create temporary view {table} as
-select * from public.{table} where created_at <= current_setting('meterbook.as_of_moment')::timestamptz
+select * from public.{table} where {column} <= current_setting('meterbook.as_of_moment')::timestamptz
 """
 
 _EMPTY = "create temporary table {table} (like public.{table} including defaults including indexes) on commit drop"
@@ -88,9 +88,10 @@ _EMPTY = "create temporary table {table} (like public.{table} including defaults
 _SHADOWS = (
     _EVENTS,
     *(
-        _RECORDED_BY_THEN.format(table=table)
+        _RECORDED_BY_THEN.format(table=table, column="created_at")
         for table in ("metric", "rate_card", "rate_card_version", "contract_terms", "lot")
     ),
+    _RECORDED_BY_THEN.format(table="lot_change", column="changed_at"),
     *(_EMPTY.format(table=table) for table in ("usage_rollup", "usage_member", "accrued", "contract_period")),
 )
 

@@ -127,6 +127,7 @@ lot_change = Table(
     Column("reason", Text, nullable=False),
     Column("changed_by", Text, nullable=False),
     Column("changed_at", MOMENT, nullable=False),
+    Column("frozen_until", MOMENT),  # what was invoiced then, and keeps the window of before; null: nothing
     CheckConstraint("kind in ('void', 'expiry')", name="kind"),
 )
 

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("changed_by", sa.Text, nullable=False),
         sa.Column("changed_at", MOMENT, nullable=False),
+        sa.Column("frozen_until", MOMENT, nullable=True),
         sa.CheckConstraint("kind in ('void', 'expiry')", name=op.f("ck_lot_change_kind")),
     )
     for table, rights in RIGHTS.items():

@@ -47,7 +47,8 @@ def _alerts() -> None:
             "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days')",
             name=op.f("ck_alert_rule_kind"),
         ),
-        sa.CheckConstraint("span in ('period', 'day')", name=op.f("ck_alert_rule_span")),
+        sa.CheckConstraint("span in ('period', 'day', 'term')", name=op.f("ck_alert_rule_span")),
+        sa.CheckConstraint("starts_with(kind, 'balance_') = (span = 'term')", name=op.f("ck_alert_rule_balance")),
         sa.CheckConstraint("contract_id is null or customer_id is null", name=op.f("ck_alert_rule_scope")),
     )
     op.create_index(
