@@ -28,11 +28,12 @@ feature_grant = Table(
     Column("revoked_at", MOMENT),
 )
 
-# what a gate answers from, written by accruals and holds: one row to read
+# what a gate answers from, written by accruals and holds: one row to read; a contract never leaves its customer, and a
+# reference to the customer would lock it after its contract, against the order of those who change contracts
 gate = Table(
     "gate",
     metadata,
-    Column("customer_id", ForeignKey("customer.customer_id"), primary_key=True),
+    Column("customer_id", Text, primary_key=True),
     Column("feature_id", ForeignKey("feature.feature_id"), primary_key=True),
     Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
     Column("left_amount", MONEY),  # null: money does not limit it
@@ -51,7 +52,7 @@ hold = Table(
     "hold",
     metadata,
     Column("hold_id", Text, primary_key=True),
-    Column("customer_id", ForeignKey("customer.customer_id"), nullable=False),
+    Column("customer_id", Text, nullable=False),
     Column("feature_id", ForeignKey("feature.feature_id"), nullable=False),
     Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
     Column("units", QUANTITY, nullable=False),
@@ -60,12 +61,16 @@ hold = Table(
     Column("created_at", MOMENT, nullable=False),
     Column("expires_at", MOMENT, nullable=False),
     Column("settled_at", MOMENT),
+    Column("used_units", QUANTITY),  # what its usage is taken for until it is accrued
+    Column("used_amount", MONEY),
     Column("batch_id", BigInteger),
     Column("source", Text),
     Column("key", Text),
     CheckConstraint("units >= 0 and amount >= 0", name="amount"),
     CheckConstraint("state in ('held', 'captured', 'released', 'expired', 'accrued')", name="state"),
-    CheckConstraint("(state in ('captured', 'accrued')) = (batch_id is not null)", name="batch"),
+    CheckConstraint(
+        "(state in ('captured', 'accrued')) = (num_nulls(batch_id, used_units, used_amount) = 0)", name="captured"
+    ),
     Index("ix_hold_open", "contract_id", postgresql_where="state in ('held', 'captured')"),
     Index("ix_hold_expires_at", "expires_at", postgresql_where="state = 'held'"),
 )

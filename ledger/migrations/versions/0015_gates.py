@@ -42,7 +42,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "gate",
-        sa.Column("customer_id", sa.Text, sa.ForeignKey("customer.customer_id"), primary_key=True),
+        sa.Column("customer_id", sa.Text, primary_key=True),
         sa.Column("feature_id", sa.Text, sa.ForeignKey("feature.feature_id"), primary_key=True),
         sa.Column("contract_id", sa.Text, sa.ForeignKey("contract.contract_id"), nullable=False, index=True),
         sa.Column("left_amount", MONEY, nullable=True),
@@ -58,7 +58,7 @@ def upgrade() -> None:
     op.create_table(
         "hold",
         sa.Column("hold_id", sa.Text, primary_key=True),
-        sa.Column("customer_id", sa.Text, sa.ForeignKey("customer.customer_id"), nullable=False),
+        sa.Column("customer_id", sa.Text, nullable=False),
         sa.Column("feature_id", sa.Text, sa.ForeignKey("feature.feature_id"), nullable=False),
         sa.Column("contract_id", sa.Text, sa.ForeignKey("contract.contract_id"), nullable=False, index=True),
         sa.Column("units", QUANTITY, nullable=False),
@@ -67,6 +67,8 @@ def upgrade() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("expires_at", MOMENT, nullable=False),
         sa.Column("settled_at", MOMENT, nullable=True),
+        sa.Column("used_units", QUANTITY, nullable=True),
+        sa.Column("used_amount", MONEY, nullable=True),
         sa.Column("batch_id", sa.BigInteger, nullable=True),
         sa.Column("source", sa.Text, nullable=True),
         sa.Column("key", sa.Text, nullable=True),
@@ -74,7 +76,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state in ('held', 'captured', 'released', 'expired', 'accrued')", name=op.f("ck_hold_state")
         ),
-        sa.CheckConstraint("(state in ('captured', 'accrued')) = (batch_id is not null)", name=op.f("ck_hold_batch")),
+        sa.CheckConstraint(
+            "(state in ('captured', 'accrued')) = (num_nulls(batch_id, used_units, used_amount) = 0)",
+            name=op.f("ck_hold_captured"),
+        ),
     )
     op.create_index("ix_hold_open", "hold", ["contract_id"], postgresql_where=sa.text("state in ('held', 'captured')"))
     op.create_index("ix_hold_expires_at", "hold", ["expires_at"], postgresql_where=sa.text("state = 'held'"))
