@@ -20,6 +20,7 @@ from ledger.schema.contracts import (
     rate_card,
     rate_card_version,
 )
+from ledger.schema.credits import recharge
 from ledger.schema.documents import (
     close_run,
     credit_note_request,
@@ -93,6 +94,7 @@ __all__ = [
     "payment_attempt",
     "rate_card",
     "rate_card_version",
+    "recharge",
     "stripe_event",
     "transfer",
     "usage_accrual",

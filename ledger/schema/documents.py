@@ -8,7 +8,8 @@ from ledger.schema.base import MOMENT, MONEY, NOW, QUANTITY, metadata
 invoice = Table(
     "invoice",
     metadata,
-    # {contract_id}.{first local day of the period}; for the day stands `opening`, or after the last period `late-{n}`
+    # {contract_id}.{first local day of the period}; for the day stands `opening`, `recharge-{n}`, or after the last
+    # period `late-{n}`
     Column("invoice_id", Text, primary_key=True),
     Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
     Column("customer_id", ForeignKey("customer.customer_id"), nullable=False),
@@ -27,7 +28,7 @@ invoice = Table(
     Column("issue_date", Date),
     Column("due_date", Date),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
-    CheckConstraint("kind in ('opening', 'period', 'late')", name="kind"),
+    CheckConstraint("kind in ('opening', 'period', 'late', 'recharge')", name="kind"),
     CheckConstraint("state in ('draft', 'in_review', 'approved', 'finalised', 'paid', 'uncollectible')", name="state"),
     CheckConstraint("(number is null) = (state in ('draft', 'in_review', 'approved'))", name="number"),
     Index(
@@ -36,7 +37,7 @@ invoice = Table(
         "kind",
         "period_start",
         unique=True,
-        postgresql_where="kind <> 'late'",
+        postgresql_where="kind not in ('late', 'recharge')",
     ),
 )
 

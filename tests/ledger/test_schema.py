@@ -28,10 +28,11 @@ RIGHTS: Mapping[str, str] = {
         "0013_credits",
         "0014_alerts",
         "0015_gates",
+        "0016_recharges",
     )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0015"
+HEAD = "0016"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
