@@ -106,6 +106,7 @@ def _amendment_problems(
         "anchor": (definition.anchor, contract.anchor),
         "invoicing": (definition.policy.invoicing, contract.policy.invoicing),
         "collection": (definition.policy.collection, contract.policy.collection),
+        "recharge": (definition.policy.recharge, contract.policy.recharge),
     }
     for name, (new, old) in given.items():
         if new != old:

@@ -38,11 +38,31 @@ class CollectionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RechargePolicy:
+    """How a prepaid balance is filled up once it is at `below` or under it: by `amount`, or up to the balance `to`.
+
+    Amounts are in the contract's currency. What is granted is charged less `discount` (0.1 is a tenth);
+    `most_per_day` and `most_per_month` (None: no limit) bound what is charged in a day or calendar month of the
+    entity's zone. `least_gap` lies between the beginnings of two recharges, `name` is what invoices call one.
+    """
+
+    below: Decimal
+    amount: Decimal | None = None
+    to: Decimal | None = None
+    most_per_day: Decimal | None = None
+    most_per_month: Decimal | None = None
+    discount: Decimal = Decimal(0)
+    least_gap: timedelta = timedelta(minutes=10)
+    name: str = "Recharge"
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """What a contract agrees on beside prices."""
+    """What a contract agrees on beside prices; without `recharge` nothing is charged before it is owed."""
 
     invoicing: InvoicingPolicy
     collection: CollectionPolicy
+    recharge: RechargePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationInfo
 
-from ledger.definitions import CollectionPolicy, ContractDefinition, InvoicingPolicy, Policy
+from ledger.definitions import CollectionPolicy, ContractDefinition, InvoicingPolicy, Policy, RechargePolicy
 from ledger.errors import InvalidError
 from ledger.files.document import Findings, Part, Problem, joined, read_document
 from ledger.files.problems import read, read_at, read_each
+from ledger.files.recharges import recharge_problems
 from ledger.files.shapes import FileModel, Shaped, built, extended
 from ledger.files.values import (
     CurrencyCode,
@@ -71,6 +72,7 @@ class ContractFile(FileModel):
     maximum: Number | None = None
     invoicing: Annotated[InvoicingPolicy, Shaped()]
     collection: Annotated[CollectionPolicy, Shaped()]
+    recharge: Annotated[RechargePolicy, Shaped()] | None = None
 
 
 CONTRACT = TypeAdapter(ContractFile)
@@ -111,7 +113,7 @@ def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition
         said.time_zone,
         setting.start,
         said.end,
-        Policy(said.invoicing, said.collection),
+        Policy(said.invoicing, said.collection, said.recharge),
         terms,
         said.cadence,
         None if said.anchor is None else Anchor(said.anchor, said.anchor_month),
@@ -154,6 +156,9 @@ def _check_alone(said: ContractFile, part: Part, setting: Setting, *, has_start:
             refuse(f"invoicing.{key}", f"{limit} must not be negative; {remedy}")
     if said.collection.method == "bank_transfer" and said.collection.retry_after:
         refuse("collection.retry_after", "only a card is charged again; remove it, a bank transfer is waited for")
+    if said.recharge is not None:
+        for key, message in recharge_problems(said.recharge, said.collection, said.commits, said.currency):
+            refuse(joined("recharge", key) if key else "recharge", message)
 
 
 def _check_anchor(said: ContractFile, findings: Findings) -> None:

@@ -83,6 +83,7 @@ def contract_content(definition: ContractDefinition, terms: Terms) -> Content:
     content |= {key: str(value) for key in ("minimum", "maximum") if (value := getattr(terms, key)) is not None}
     content["invoicing"] = _fields(definition.policy.invoicing, zone)
     content["collection"] = _fields(definition.policy.collection, zone)
+    content |= _some("recharge", definition.policy.recharge and _fields(definition.policy.recharge, zone))
     return content
 
 
