@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     meterbook_archive_dir: Path | None = Field(
         default=None, description="Where older months of usage events are exported before they leave the database."
     )
+    meterbook_webhook_allow_private: bool = Field(
+        default=False, description="Whether webhooks may go to addresses that are not public, there also by http."
+    )
 
 
 def load_settings() -> Settings:

@@ -1,4 +1,4 @@
-"""`python -m workers [--queues contracts,ledger,payments]`: work on these task queues until SIGTERM or SIGINT."""
+"""`python -m workers [--queues ledger,delivery]`: work on all task queues, or on these, until SIGTERM or SIGINT."""
 
 import argparse
 import asyncio

@@ -18,6 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.charging import StripeActivities
 from activities.closing import ClosingActivities
 from activities.contracts import ContractActivities
+from activities.delivery import DeliveryActivities, OutboxActivities
 from activities.housekeeping import HousekeepingActivities, Retention
 from activities.invoices import InvoiceActivities
 from activities.payments import PaymentActivities
@@ -29,13 +30,14 @@ from workers.heartbeats import Heartbeats
 from workflows.close_run import CloseRunWorkflow
 from workflows.collection import CollectionWorkflow
 from workflows.contract import ContractWorkflow
+from workflows.delivery import WebhookWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
 from workflows.invoice import InvoiceWorkflow
-from workflows.names import CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE
+from workflows.names import CONTRACTS_QUEUE, DELIVERY_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE
 from workflows.starting import connect, ensure_housekeeping_schedule, ensure_sweep_schedule
 from workflows.sweep import SweepWorkflow
 
-QUEUES = (CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE)
+QUEUES = (CONTRACTS_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE, DELIVERY_QUEUE)
 WORKFLOWS = (
     ContractWorkflow,
     InvoiceWorkflow,
@@ -43,10 +45,13 @@ WORKFLOWS = (
     CloseRunWorkflow,
     SweepWorkflow,
     HousekeepingWorkflow,
+    WebhookWorkflow,
 )
 LEDGER_THREADS = 4
 """Threads of one process share its interpreter: more of them wait for each other. More processes share the queue."""
 PAYMENTS_THREADS = 8
+DELIVERIES_AT_A_TIME = 500
+"""Endpoints that one process sends to: each waits for its own receiver, and takes no thread."""
 STRIPE_CALLS_PER_SECOND = 20.0
 """Stripe allows 25 in test mode and 100 in live mode; the server holds the limit over all workers."""
 GRACEFUL_SHUTDOWN = timedelta(seconds=30)
@@ -74,7 +79,12 @@ async def run_workers(settings: Settings, *, queues: Sequence[str], stop: asynci
     try:
         async with AsyncExitStack() as running:
             for worker in build_workers(
-                client, engine, stripe_of(settings), queues=queues, retention=retention_of(settings)
+                client,
+                engine,
+                stripe_of(settings),
+                queues=queues,
+                retention=retention_of(settings),
+                private_webhooks=settings.meterbook_webhook_allow_private,
             ):
                 await running.enter_async_context(worker)
             if CONTRACTS_QUEUE in queues:
@@ -106,6 +116,7 @@ def build_workers(
     *,
     queues: Sequence[str] = QUEUES,
     retention: Retention = KEEP_ALL,
+    private_webhooks: bool = False,
     max_cached_workflows: int = 1000,
 ) -> list[Worker]:
     """Return a worker for each queue; without a client for Stripe nobody works on the queue `payments`."""
@@ -130,6 +141,7 @@ def build_workers(
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         ),
         PAYMENTS_QUEUE: lambda: _payments_worker(client, engine, stripe_connection),
+        DELIVERY_QUEUE: lambda: _delivery_worker(client, engine, private_webhooks),
     }
     return [worker for queue in queues if (worker := builders[queue]()) is not None]
 
@@ -161,6 +173,7 @@ def ledger_activities(engine: sa.Engine, retention: Retention = KEEP_ALL) -> lis
         closing.finish_close,
         housekeeping.prepare_months,
         housekeeping.archive_month,
+        OutboxActivities(engine).find_due_endpoints,
     ]
 
 
@@ -190,6 +203,17 @@ def _payments_worker(client: Client, engine: sa.Engine, connection: stripe.Strip
         max_concurrent_activities=PAYMENTS_THREADS,
         interceptors=[Heartbeats()],
         max_task_queue_activities_per_second=STRIPE_CALLS_PER_SECOND,
+        graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+    )
+
+
+def _delivery_worker(client: Client, engine: sa.Engine, allow_private: bool) -> Worker:
+    """Return the worker that speaks to endpoints; its activity gives its signs of life itself, being asynchronous."""
+    return Worker(
+        client,
+        task_queue=DELIVERY_QUEUE,
+        activities=[DeliveryActivities(engine, allow_private=allow_private).deliver],
+        max_concurrent_activities=DELIVERIES_AT_A_TIME,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
     )
 

@@ -10,6 +10,8 @@ LEDGER_QUEUE = "ledger"
 """Activities of one database transaction each."""
 PAYMENTS_QUEUE = "payments"
 """Activities of one call to Stripe each; limited in rate by the server."""
+DELIVERY_QUEUE = "delivery"
+"""Activities that send webhooks to endpoints of others, which may be slow."""
 
 OPENING = "opening"
 """Stands for the first day in the id of a contract's opening invoice."""
@@ -46,3 +48,8 @@ def collection_workflow_id(invoice_id: str) -> str:
 def close_workflow_id(entity_id: str, month: date) -> str:
     """Return the id of the run that closes an entity's month; `month` is any day of it."""
     return f"close-run/{entity_id}/{month:%Y-%m}"
+
+
+def webhook_workflow_id(endpoint_id: str) -> str:
+    """Return the id of the workflow that delivers to an endpoint."""
+    return f"webhook/{endpoint_id}"

@@ -32,6 +32,7 @@ from ledger.errors import InvalidError, NotFoundError, StateError
 from workflows.close_run import CloseRequest, CloseResult, CloseRunWorkflow, CloseStatus
 from workflows.collection import CollectionStatus, CollectionWorkflow
 from workflows.contract import MAX_SIGNAL_BYTES, SIGNALS_PER_RUN, ContractState, ContractStatus, ContractWorkflow
+from workflows.delivery import WebhookState, WebhookStatus, WebhookWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
 from workflows.invoice import InvoiceStatus, InvoiceWorkflow
 from workflows.names import (
@@ -42,6 +43,7 @@ from workflows.names import (
     collection_workflow_id,
     contract_workflow_id,
     invoice_workflow_id,
+    webhook_workflow_id,
 )
 from workflows.refusals import refusals
 from workflows.sweep import SweepWorkflow
@@ -254,6 +256,27 @@ async def close_result(client: Client, entity_id: str, month: date) -> CloseResu
     handle = client.get_workflow_handle_for(CloseRunWorkflow.run, close_workflow_id(entity_id, month))
     async with refusals(f"no close of {month:%Y-%m} was started for {entity_id}"):
         return await handle.result()
+
+
+async def ensure_webhook(client: Client, endpoint_id: str) -> None:
+    """Have an endpoint's delivery look for what is due: it is started, or woken where it runs."""
+    await client.start_workflow(
+        WebhookWorkflow.run,
+        WebhookState(endpoint_id),
+        id=webhook_workflow_id(endpoint_id),
+        task_queue=CONTRACTS_QUEUE,
+        start_signal="wake",
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        rpc_timeout=ANSWER_TIMEOUT,
+    )
+
+
+async def webhook_status(client: Client, endpoint_id: str) -> WebhookStatus:
+    """Ask how the delivery to an endpoint stands; raises `NotFoundError`."""
+    handle = client.get_workflow_handle_for(WebhookWorkflow.run, webhook_workflow_id(endpoint_id))
+    async with refusals(f"endpoint {endpoint_id} has no delivery running"):
+        return await handle.query(WebhookWorkflow.status, rpc_timeout=ANSWER_TIMEOUT)
 
 
 async def ensure_sweep_schedule(client: Client) -> None:
