@@ -18,6 +18,7 @@ from ledger.verification.cash import CashLike, check_cash
 from ledger.verification.check import Check
 from ledger.verification.documents import check_invoices, check_receivables, documents_of
 from ledger.verification.kept import check_kept
+from ledger.verification.lots import check_lots
 from ledger.verification.narrowing import narrowed, scope_of
 from ledger.verification.rating import check_rating, rate_contracts
 from ledger.verification.raw import Records, count_keys, read_records, stream_events
@@ -89,6 +90,7 @@ def _check_money(
         rated = rate_contracts(records, timelines, usage)
         documents = documents_of(records)
         yield from check_rating(records, rated)
+        yield from check_lots(records, {name: (one.contract, one.figures) for name, one in rated.items()})
         yield from check_invoices(records, documents, rated)
         yield from check_receivables(documents, rated, posted)
         yield from check_cash(records, posted, stripe_charges)

@@ -23,6 +23,7 @@ PROVEN = (
     ("usage revenue is what was rated", "usage_revenue", "rated"),
     ("fixed revenue is the fees earned", "fixed_revenue", "rated"),
     ("deferred revenue is billed and neither drawn nor earned", "deferred_revenue", "invoices less rated"),
+    ("breakage is what ended paid lots have left", "breakage_revenue", "rated"),
     ("promotional credit is what free lots paid", "promotional_credit", "rated"),
     ("unbilled receivable is what no issued invoice holds", "unbilled_receivable", "rated less invoices"),
     ("accounts receivable are the open invoices", "accounts_receivable", "invoices less applications"),
@@ -34,7 +35,7 @@ PROVEN = (
 USAGE_KINDS = frozenset({"usage", "credit", "discount", "minimum", "maximum"})
 FEE_KINDS = frozenset({"fee", "fee_in_arrears"})
 
-CREDIT_SIDE = frozenset({"usage_revenue", "fixed_revenue", "deferred_revenue", "customer_credit"})
+CREDIT_SIDE = frozenset({"usage_revenue", "fixed_revenue", "breakage_revenue", "deferred_revenue", "customer_credit"})
 CASH_CODES = frozenset({"stripe_balance", "bank", "processor_fees", "unapplied_cash"})
 """Proved by the payments: see `cash`."""
 
@@ -358,6 +359,14 @@ def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[
                 if share.kind == "fee_in_arrears":
                     debit = account_key(unit, "unbilled_receivable", name)
                 move(debit, account_key(unit, "fixed_revenue", name, product), amount)
+                continue
+            if share.kind == "breakage":
+                lot = f"lot:{share.lot_id}"
+                move(
+                    account_key(unit, "deferred_revenue", name, lot),
+                    account_key(unit, "breakage_revenue", name, lot),
+                    amount,
+                )
                 continue
             if share.lot_id:
                 code = "promotional_credit" if share.lot_id in free else "deferred_revenue"

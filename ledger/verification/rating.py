@@ -6,9 +6,8 @@ Lots are carried from the contract's first period on, so that nothing rests on w
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
 from ledger.contract_checks import metrics_of
 from ledger.terms_codec import digest_of
@@ -21,6 +20,7 @@ from ledger.verification.check import (
     compare_amounts,
     compare_quantities,
 )
+from ledger.verification.lots import Figures, Share, breakage
 from ledger.verification.metering import Counts, Life
 from ledger.verification.raw import Contract, RecordedPeriod, Records
 from ledger.verification.timeline import Timeline, priced_metrics
@@ -34,20 +34,6 @@ from pricing.money import EXACT, ZERO, total
 from pricing.rated import RatedPeriod
 from pricing.rating import rate_period, wants_history
 from pricing.terms import Lot, Reading
-
-
-class Share(NamedTuple):
-    """Where an amount belongs; `lot_id` is empty for what is not drawn from a lot."""
-
-    period_start: datetime
-    product_id: str
-    lot_id: str
-    day: date
-    kind: str
-
-
-Figures = Mapping[Share, tuple[Decimal, Decimal]]
-"""Quantity and exact amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +228,7 @@ def _rate_billed(subject: _Subject, usage: Usage) -> Billed:
         if recorded.cutoff is None:
             continue
         view = _readings_by_period(subject, usage.readings_of(subject.timeline, _as_of(recorded.cutoff)))
-        lots = _lots_after(contract, billed)
+        lots = _lots_after(contract.lots_while_open(recorded.period.start), billed)
         if contract.contract_id in usage.changing:
             _, lots = _late(subject, billed, view, lots)
         billed.append((recorded, _rate_one(subject, recorded, view, lots)))
@@ -255,7 +241,7 @@ def _rate_now(
     """Return the figures of all periods in a view, and the periods: frozen ones as billed, open ones as they are."""
     contract = subject.timeline.contract
     view = _readings_by_period(subject, usage.readings_of(subject.timeline, counts))
-    late, lots = dict(_figures(contract, billed)), _lots_after(contract, billed)
+    late, lots = dict(_figures(contract, billed)), _lots_after(contract.lots, billed)
     if contract.contract_id in usage.changing:
         late, lots = _late(subject, billed, view, lots)
     opened: list[tuple[RecordedPeriod, RatedPeriod]] = []
@@ -267,6 +253,7 @@ def _rate_now(
     figures = {share: figure for share, figure in _figures(contract, billed).items() if share.kind != "usage"}
     figures |= late
     figures |= _figures(contract, opened)
+    figures |= breakage(contract, figures)
     return figures, tuple(rated for _, rated in (*billed, *opened))
 
 
@@ -311,13 +298,13 @@ def _day_shares(figures: Mapping[Share, tuple[Decimal, Decimal]]) -> dict[LateKe
     return found
 
 
-def _lots_after(contract: Contract, billed: Billed) -> tuple[Lot, ...]:
-    """Return the lots with what these periods, as they were billed, left of them."""
+def _lots_after(lots: Sequence[Lot], billed: Billed) -> tuple[Lot, ...]:
+    """Return lots with what these periods, as they were billed, left of them."""
     drawn: dict[str, Decimal] = {}
     for _, rated in billed:
         for draw in rated.draws:
             drawn[draw.lot_id] = EXACT.add(drawn.get(draw.lot_id, ZERO), draw.amount)
-    return less_drawn(contract.lots, drawn)
+    return less_drawn(lots, drawn)
 
 
 def _readings_by_period(subject: _Subject, sums: Mapping[Place, Sum]) -> _View:

@@ -1,8 +1,8 @@
 """The rows as they are stored: read with plain selects, all of one snapshot, nothing added up by the database."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -40,12 +40,22 @@ class RecordedPeriod:
     billed_types: frozenset[str] | None = None
 
 
+class LotChange(NamedTuple):
+    """Another end of a lot; periods that began before `frozen_until` were invoiced by then, and keep the end before."""
+
+    lot_id: str
+    kind: str
+    end: datetime
+    frozen_until: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """A contract with everything that decides what it costs. `marks` are the batches that wait for its accrual.
 
     A mark of 0 stands for something else than usage: new terms, another end, rebuilt rollups. `agreed` are the terms as
     they are stored, with the `digests` recorded beside them; `terms` are the same with the prices of their rate cards.
+    `granted` are the lots as they were granted, `lot_changes` how their ends were changed, in order.
     """
 
     contract_id: str
@@ -63,10 +73,29 @@ class Contract:
     agreed: tuple[Terms, ...]
     terms: tuple[Terms, ...]
     digests: tuple[bytes, ...]
-    lots: tuple[Lot, ...]
+    granted: tuple[Lot, ...]
+    lot_changes: tuple[LotChange, ...]
     periods: tuple[RecordedPeriod, ...]
     marks: frozenset[int]
+    grace: timedelta
     ignore_late_below: Decimal | None
+
+    @property
+    def lots(self) -> tuple[Lot, ...]:
+        """The lots with their windows of now."""
+        return _changed(self.granted, self.lot_changes)
+
+    @property
+    def lots_of_all_times(self) -> tuple[Lot, ...]:
+        """The lots with every window that they ever had."""
+        states = (_changed(self.granted, self.lot_changes[:n]) for n in range(len(self.lot_changes) + 1))
+        return tuple(dict.fromkeys(lot for lots in states for lot in lots))
+
+    def lots_while_open(self, start: datetime) -> tuple[Lot, ...]:
+        """Return the lots with the windows that they had when the period from a moment was frozen."""
+        return _changed(
+            self.granted, [one for one in self.lot_changes if one.frozen_until is None or one.frozen_until <= start]
+        )
 
     def covers(self, moment: datetime) -> bool:
         """Say whether a moment lies in the contract's term."""
@@ -221,15 +250,17 @@ def _resolved(agreed: Sequence[Terms], cards: Sequence[RateCard]) -> tuple[Terms
         return tuple(agreed)
 
 
-def _contracts(connection: sa.Connection) -> dict[str, Contract]:
-    s = schema
-    terms: dict[str, list[Terms]] = {}
-    digests: dict[str, list[bytes]] = {}
-    for row in _rows(connection, sa.select(s.contract_terms).order_by(s.contract_terms.c.version)):
-        terms.setdefault(row.contract_id, []).append(terms_from_json(row.terms))
-        digests.setdefault(row.contract_id, []).append(bytes(row.terms_sha256))
+def _changed(lots: Sequence[Lot], changes: Sequence[LotChange]) -> tuple[Lot, ...]:
+    ends = {one.lot_id: one.end for one in changes}
+    return tuple(replace(lot, end=ends.get(lot.lot_id, lot.end)) for lot in lots)
+
+
+def _lots(connection: sa.Connection) -> tuple[dict[str, list[Lot]], dict[str, list[LotChange]]]:
+    """Return the lots of each contract as they were granted, and how their ends were changed."""
     lots: dict[str, list[Lot]] = {}
-    for row in _rows(connection, sa.select(s.lot).order_by(s.lot.c.lot_id)):
+    contract_of: dict[str, str] = {}
+    for row in _rows(connection, sa.select(schema.lot).order_by(schema.lot.c.lot_id)):
+        contract_of[row.lot_id] = row.contract_id
         lot = Lot(
             lot_id=row.lot_id,
             name=row.name,
@@ -241,6 +272,21 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
             cost_basis=row.cost_basis,
         )
         lots.setdefault(row.contract_id, []).append(lot)
+    changes: dict[str, list[LotChange]] = {}
+    for row in _rows(connection, sa.select(schema.lot_change).order_by(schema.lot_change.c.change_id)):
+        change = LotChange(row.lot_id, row.kind, row.end_at, row.frozen_until)
+        changes.setdefault(contract_of[row.lot_id], []).append(change)
+    return lots, changes
+
+
+def _contracts(connection: sa.Connection) -> dict[str, Contract]:
+    s = schema
+    terms: dict[str, list[Terms]] = {}
+    digests: dict[str, list[bytes]] = {}
+    for row in _rows(connection, sa.select(s.contract_terms).order_by(s.contract_terms.c.version)):
+        terms.setdefault(row.contract_id, []).append(terms_from_json(row.terms))
+        digests.setdefault(row.contract_id, []).append(bytes(row.terms_sha256))
+    lots, changes = _lots(connection)
     recorded_periods: dict[str, list[RecordedPeriod]] = {}
     for row in _rows(connection, sa.select(s.contract_period).order_by(s.contract_period.c.start_at)):
         recorded = RecordedPeriod(
@@ -273,10 +319,12 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
             agreed=tuple(terms.get(row.contract_id, ())),
             terms=_resolved(terms.get(row.contract_id, ()), cards),
             digests=tuple(digests.get(row.contract_id, ())),
-            lots=tuple(lots.get(row.contract_id, ())),
+            granted=tuple(lots.get(row.contract_id, ())),
+            lot_changes=tuple(changes.get(row.contract_id, ())),
             periods=tuple(recorded_periods.get(row.contract_id, ())),
             marks=frozenset(marks.get(row.contract_id, ())),
-            ignore_late_below=policy_from_json(row.policy).invoicing.ignore_late_below,
+            grace=(invoicing := policy_from_json(row.policy).invoicing).grace,
+            ignore_late_below=invoicing.ignore_late_below,
         )
         for row in _rows(connection, sa.select(s.contract).order_by(s.contract.c.contract_id))
     }

@@ -67,7 +67,10 @@ OF_ALL_EVENTS = frozenset(
         "invoices bill the usage that was rated",
         "usage revenue is what was rated",
         "deferred revenue is billed and neither drawn nor earned",
+        "breakage is what ended paid lots have left",
         "promotional credit is what free lots paid",
+        "no lot is drawn by more than it holds",
+        "lots are drawn, left, expired or voided",
         "unbilled receivable is what no issued invoice holds",
         "rounding is what lines were rounded by",
     }

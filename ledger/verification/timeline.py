@@ -42,14 +42,13 @@ class Timeline:
 
 
 def timeline_of(contract: Contract) -> Timeline:
-    """Cut the recorded periods of a contract."""
+    """Cut the recorded periods of a contract, also where a lot began or ended before its end was changed."""
+    lots = contract.lots_of_all_times
     intervals = tuple(
         Interval(recorded, period, priced_metrics(contract.terms, period.start))
         for recorded in contract.periods
         for period in intervals_between(
-            slice_cuts(
-                contract.terms, contract.lots, recorded.period, contract.entity_zone, time_zone=contract.time_zone
-            )
+            slice_cuts(contract.terms, lots, recorded.period, contract.entity_zone, time_zone=contract.time_zone)
         )
     )
     with_values = frozenset(
