@@ -91,8 +91,8 @@ class OutboxActivities:
 class DeliveryActivities:
     """The activity that speaks to endpoints; each waits for its own receiver only, many of them in one thread."""
 
-    def __init__(self, engine: sa.Engine, *, allow_private: bool) -> None:
-        self._engine, self._allow_private = engine, allow_private
+    def __init__(self, engine: sa.Engine, *, allow_private: bool, answer_within: timedelta = ANSWER_WITHIN) -> None:
+        self._engine, self._allow_private, self._answer_within = engine, allow_private, answer_within
         self._certificates = ssl.create_default_context()
         self._ledger = ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix="delivery-ledger")
         self._names = ThreadPoolExecutor(NAME_THREADS, thread_name_prefix="delivery-names")
@@ -126,10 +126,10 @@ class DeliveryActivities:
     ) -> Attempt:
         """Send a message once; whatever goes wrong on the way is an attempt in vain, in words."""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+            async with asyncio.timeout(self._answer_within.total_seconds()):
                 status = await self._send(client, httpx.URL(url), secrets, delivery)
         except TimeoutError:
-            return Attempt(None, f"no answer within {ANSWER_WITHIN.total_seconds():.0f} seconds")
+            return Attempt(None, f"no answer within {self._answer_within.total_seconds():g} seconds")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Attempt(None, f"no answer: {str(error) or type(error).__name__}")
         except MeterbookError as error:
