@@ -8,7 +8,10 @@ import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
+from structlog.testing import LogCapture
 
+from admin.http import answers
 from ledger.api_keys import create_api_key
 from tests.admin.sending import event, post
 
@@ -27,6 +30,14 @@ def sent(http: httpx.Client, engine: sa.Engine) -> httpx.Client:
     post(http, key, json.dumps(event("a")))
     http.headers["authorization"] = f"Bearer {key}"
     return http
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
+    """What the answers log, whatever logs are configured to be."""
+    capture = LogCapture()
+    monkeypatch.setattr(answers, "log", structlog.wrap_logger(None, processors=[capture]))
+    return capture
 
 
 def waiting(server: psycopg.Connection[tuple[int]], database_url: str) -> int:
@@ -56,7 +67,7 @@ def test_a_request_that_postgresql_breaks_off_is_to_be_sent_again_and_changed_no
 
 
 def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(
-    sent: httpx.Client, database_url: str, capfd: pytest.CaptureFixture[str]
+    sent: httpx.Client, database_url: str, logged: LogCapture
 ) -> None:
     name = sa.make_url(database_url).database
     with psycopg.connect(database_url, autocommit=True) as holder:
@@ -68,12 +79,12 @@ def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(
         holder.execute("select pg_advisory_lock(%s)", (CORRECTION_LOCK,))
         answer = sent.post(ASK, json=WITHDRAW)
     assert (answer.status_code, answer.headers["content-type"], answer.headers["retry-after"]) == (503, PROBLEM, "2")
-    captured = capfd.readouterr()
-    assert "57014" in captured.out + captured.err  # query_canceled, as PostgreSQL numbers it
+    [entry] = logged.entries
+    assert entry["sqlstate"] == "57014"  # query_canceled, as PostgreSQL numbers it
 
 
 def test_a_failure_of_the_database_has_an_id_that_the_log_has_and_tells_no_sql(
-    sent: httpx.Client, engine: sa.Engine, database_url: str, capfd: pytest.CaptureFixture[str]
+    sent: httpx.Client, engine: sa.Engine, database_url: str, logged: LogCapture
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("alter table usage_change rename column reason to reason_gone")
@@ -85,8 +96,8 @@ def test_a_failure_of_the_database_has_an_id_that_the_log_has_and_tells_no_sql(
     assert len(failure) == 32
     for told in ("usage_change", "insert", "reason_gone", "psycopg"):
         assert told not in answer.text
-    captured = capfd.readouterr()
-    assert failure in captured.out + captured.err
-    assert "usage_change" in captured.out + captured.err
+    [entry] = logged.entries
+    assert entry["failure"] == failure
+    assert "usage_change" in str(entry["exc_info"])
     with engine.begin() as connection:
         assert connection.execute(sa.text("select count(*) from usage_event where ended_batch_id is null")).scalar_one()
