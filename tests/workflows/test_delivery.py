@@ -1,0 +1,166 @@
+"""Delivery to endpoints by workflows on a real Temporal server: woken, tried again, slow ones apart from the others."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from temporalio.client import Client
+
+from ledger.outbox import put_out
+from ledger.webhook_signatures import verify
+from ledger.webhooks import (
+    create_endpoint,
+    get_endpoint,
+    list_deliveries,
+    remove_endpoint,
+    replay,
+    resume_endpoint,
+)
+from tests.activities.receivers import hang, receiving, status
+from tests.workflows.world import eventually
+from workers.worker import build_workers
+from workflows import starting
+from workflows.delivery import WebhookState, WebhookStatus, WebhookWorkflow
+from workflows.names import CONTRACTS_QUEUE, DELIVERY_QUEUE, LEDGER_QUEUE, webhook_workflow_id
+from workflows.sweep import SweepWorkflow
+
+
+@asynccontextmanager
+async def delivering(client: Client, engine: sa.Engine) -> AsyncIterator[None]:
+    """Workers that deliver, to this machine too."""
+    queues = (CONTRACTS_QUEUE, LEDGER_QUEUE, DELIVERY_QUEUE)
+    async with AsyncExitStack() as running:
+        for worker in build_workers(client, engine, None, queues=queues, private_webhooks=True):
+            await running.enter_async_context(worker)
+        yield
+
+
+def endpoint(engine: sa.Engine, endpoint_id: str, url: str) -> str:
+    with engine.begin() as connection:
+        secret = create_endpoint(connection, endpoint_id, url, (), allow_private=True, at=datetime.now(UTC))
+    assert secret is not None
+    return secret
+
+
+def fact(engine: sa.Engine, key: str) -> None:
+    with engine.begin() as connection:
+        put_out(connection, key=key, kind="alert.raised", contract_id=None, payload={"key": key})
+
+
+async def states(engine: sa.Engine, endpoint_id: str) -> list[str]:
+    with engine.begin() as connection:
+        return [found.state for found in list_deliveries(connection, endpoint_id)]
+
+
+async def test_a_fact_arrives_when_the_endpoint_is_woken_and_the_workflow_ends_with_it(
+    temporal: Client, engine: sa.Engine
+) -> None:
+    with receiving(status(200)) as receiver:
+        secret = endpoint(engine, "hook", receiver.url)
+        async with delivering(temporal, engine):
+            await starting.ensure_webhook(temporal, "hook")
+            fact(engine, "one")
+            await starting.ensure_webhook(temporal, "hook")
+            [message] = await asyncio.to_thread(receiver.wait_for, 1)
+            verify(message.headers, message.body, secret, at=datetime.now(UTC))
+            await eventually(lambda: states(engine, "hook"), lambda found: found == ["delivered"])
+            with engine.begin() as connection:
+                assert replay(connection, "hook", from_sequence=1, at=datetime.now(UTC)) == 1
+            await starting.ensure_webhook(temporal, "hook")
+            again = await asyncio.to_thread(receiver.wait_for, 2)
+            assert again[1].headers["webhook-id"] == message.headers["webhook-id"]
+            with engine.begin() as connection:
+                remove_endpoint(connection, "hook")
+            await starting.ensure_webhook(temporal, "hook")
+            ended: WebhookStatus = await temporal.get_workflow_handle_for(
+                WebhookWorkflow.run, webhook_workflow_id("hook")
+            ).result()
+            assert (ended.attempts, ended.runs) == (2, 1)
+
+
+async def test_a_failure_is_tried_again_without_being_woken(temporal: Client, engine: sa.Engine) -> None:
+    with receiving(status(503)) as receiver:
+        endpoint(engine, "hook", receiver.url)
+        fact(engine, "one")
+        async with delivering(temporal, engine):
+            await starting.ensure_webhook(temporal, "hook")
+            await asyncio.to_thread(receiver.wait_for, 1)
+            receiver.answer = status(200)
+            first, second = await asyncio.to_thread(receiver.wait_for, 2)
+            assert 4.5 < second.at - first.at < 10  # five seconds after it was recorded, and what the machine needs
+            await eventually(lambda: states(engine, "hook"), lambda found: found == ["delivered"])
+
+
+async def test_a_slow_endpoint_does_not_delay_another(temporal: Client, engine: sa.Engine) -> None:
+    with receiving(hang(12)) as slow, receiving(status(200)) as quick:
+        for n in range(12):
+            endpoint(engine, f"slow-{n}", slow.url)
+        endpoint(engine, "quick", quick.url)
+        fact(engine, "one")
+        async with delivering(temporal, engine):
+            for n in range(12):
+                await starting.ensure_webhook(temporal, f"slow-{n}")
+            await asyncio.to_thread(slow.wait_for, 12)
+            begin = time.monotonic()
+            await starting.ensure_webhook(temporal, "quick")
+            [message] = await asyncio.to_thread(quick.wait_for, 1)
+            assert message.at - begin < 3
+            assert await states(engine, "slow-0") == ["pending"]
+
+
+async def test_the_sweep_starts_and_wakes_what_has_something_to_hear(temporal: Client, engine: sa.Engine) -> None:
+    with receiving(status(200)) as receiver:
+        endpoint(engine, "hook", receiver.url)
+        async with delivering(temporal, engine):
+            for n in (1, 2):
+                fact(engine, f"fact {n}")
+                await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{n}", task_queue=CONTRACTS_QUEUE)
+                await asyncio.to_thread(receiver.wait_for, n)
+            assert len(set(receiver.ids)) == 2
+
+
+async def test_gone_stops_the_sending_until_the_endpoint_is_resumed(temporal: Client, engine: sa.Engine) -> None:
+    with receiving(status(410)) as receiver:
+        endpoint(engine, "hook", receiver.url)
+        fact(engine, "one")
+        async with delivering(temporal, engine):
+            await starting.ensure_webhook(temporal, "hook")
+
+            async def state() -> str:
+                with engine.begin() as connection:
+                    return get_endpoint(connection, "hook").state
+
+            await eventually(state, lambda found: found == "paused")
+            receiver.answer = status(200)
+            with engine.begin() as connection:
+                assert resume_endpoint(connection, "hook", at=datetime.now(UTC)) == 1
+            await starting.ensure_webhook(temporal, "hook")
+            await asyncio.to_thread(receiver.wait_for, 2)
+            await eventually(lambda: states(engine, "hook"), lambda found: found == ["delivered"])
+
+
+async def test_a_long_life_continues_as_new_and_loses_nothing(temporal: Client, engine: sa.Engine) -> None:
+    with receiving(status(200)) as receiver:
+        endpoint(engine, "hook", receiver.url)
+        async with delivering(temporal, engine):
+            await temporal.start_workflow(
+                WebhookWorkflow.run,
+                WebhookState("hook", rounds_per_run=2),
+                id=webhook_workflow_id("hook"),
+                task_queue=CONTRACTS_QUEUE,
+            )
+            for n in range(1, 6):
+                fact(engine, f"fact {n}")
+                await starting.ensure_webhook(temporal, "hook")
+                await asyncio.to_thread(receiver.wait_for, n)
+            found = await eventually(
+                lambda: starting.webhook_status(temporal, "hook"),
+                lambda found: found.attempts == 5,
+                within=timedelta(seconds=10),
+            )
+            assert found.runs >= 3
+            assert found.next_due is None
+            assert await states(engine, "hook") == ["delivered"] * 5
