@@ -10,6 +10,9 @@ from pricing.money import Currency
 from pricing.prices import Cadence
 from pricing.terms import Terms
 
+RECHARGE_ID = "recharge-"
+"""Stands, with a number after it, behind the contract's id in the ids of the lots and invoices of recharges."""
+
 
 @dataclass(frozen=True, slots=True)
 class InvoicingPolicy:

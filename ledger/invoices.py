@@ -29,7 +29,7 @@ from pricing.calendar import Period, local_date
 from pricing.money import EXACT, WIDE, ZERO, currency, round_to_currency, to_ledger_scale, total
 from pricing.rated import Line, Step
 
-InvoiceKind = Literal["opening", "period", "late"]
+InvoiceKind = Literal["opening", "period", "late", "recharge"]
 InvoiceState = Literal["draft", "in_review", "approved", "finalised", "paid", "uncollectible"]
 FlagName = Literal["total_above", "growth", "negative_total"]
 
@@ -49,7 +49,8 @@ class Invoice:
     """An invoice as it is stored. `total` is the sum of the lines, in `currency`; dates are days of the entity's zone.
 
     `period` is the first period of the contract for an opening invoice, the period whose usage it bills otherwise; a
-    late one, after all periods of a contract are invoiced, spans the periods that it adjusts.
+    late one, after all periods of a contract are invoiced, spans the periods that it adjusts, and one of a recharge the
+    period in which that begins.
     Number and dates are None until it is finalised.
     """
 
@@ -147,6 +148,16 @@ def draft_late(connection: sa.Connection, contract_id: str, invoice_id: str, *, 
         return None
     span = Period(adjusted[0].start, adjusted[-1].end)
     return _store(connection, contract, invoice_id=invoice_id, kind="late", period=span, lines=lines, flags=(), at=at)
+
+
+def draft_recharge(
+    connection: sa.Connection, contract: Contract, invoice_id: str, *, line: Line, at: datetime
+) -> Invoice:
+    """Draft the invoice of a recharge, which is one paid lot; the customer and the contract are locked."""
+    period = contract.periods(at)[-1]
+    return _store(
+        connection, contract, invoice_id=invoice_id, kind="recharge", period=period, lines=[line], flags=(), at=at
+    )
 
 
 def approve(connection: sa.Connection, invoice_id: str, *, by: str, at: datetime) -> Invoice:

@@ -3,13 +3,10 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from ledger.definitions import CollectionPolicy, RechargePolicy
+from ledger.definitions import RECHARGE_ID, CollectionPolicy, RechargePolicy
 from pricing.money import EXACT, ZERO, Currency, round_to_currency
 from pricing.recharge import recharge
 from pricing.terms import Commit
-
-RECHARGE_ID = "recharge-"
-"""Stands, with a number after it, in the ids of the lots and invoices of recharges."""
 
 Problems = Iterator[tuple[str, str]]
 

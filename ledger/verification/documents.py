@@ -11,6 +11,7 @@ from ledger.verification.books import Posted, account_key
 from ledger.verification.check import Check, Differences, Key, add_to, check_of_each, compare_amounts, compare_facts
 from ledger.verification.rating import RatedContract
 from ledger.verification.raw import Contract, Records, Row
+from ledger.verification.recharges import check_recharges, recharges_billed
 from pricing.calendar import Period
 from pricing.errors import PricingError
 from pricing.fees import rate_fees
@@ -80,6 +81,7 @@ def check_invoices(records: Records, documents: Documents, rated: Mapping[str, R
         _check_late_amounts(records, documents),
         compare_amounts("invoices add up", "lines", sums, "totals", totals),
         _check_numbers(records, documents),
+        check_recharges(records),
     )
 
 
@@ -199,7 +201,8 @@ def _check_advance_lines(records: Records, documents: Documents) -> Check:
     allowed: Facts = {}
     for contract in records.contracts.values():
         invoices = [row for row in records.invoices.values() if row.contract_id == contract.contract_id]
-        for key, fact, is_due in (*_fees(contract, invoices), *_commits(contract, invoices)):
+        recharges = recharges_billed(records, contract.contract_id)
+        for key, fact, is_due in (*_fees(contract, invoices), *_commits(contract, invoices), *recharges):
             allowed[key] = fact
             if is_due:
                 wanted[key] = fact

@@ -51,6 +51,7 @@ def _of_contract(records: Records, scope: Scope) -> Records:
         balances=[row for row in records.balances if row.account_id in own_accounts],
         seals=[row for row in records.seals if row.contract_id == name],
         invoices=invoices,
+        recharges=[row for row in records.recharges if row.contract_id == name],
         lines=[row for row in records.lines if row.invoice_id in invoices],
         attempts={key: row for key, row in records.attempts.items() if row.invoice_id in invoices},
         payments=payments,

@@ -131,6 +131,7 @@ class Records:
     seals: Sequence[Row]
     closed_months: Sequence[Row]
     invoices: Mapping[str, Row]
+    recharges: Sequence[Row]
     lines: Sequence[Row]
     attempts: Mapping[str, Row]
     payments: Mapping[str, Row]
@@ -176,6 +177,7 @@ def read_records(connection: sa.Connection) -> Records:
         seals=_rows(connection, sa.select(s.ledger_seal)),
         closed_months=_rows(connection, sa.select(s.accounting_period).where(s.accounting_period.c.state == "closed")),
         invoices={row.invoice_id: row for row in _rows(connection, sa.select(s.invoice))},
+        recharges=_rows(connection, sa.select(s.recharge)),
         lines=_rows(
             connection,
             sa.select(s.invoice_line).order_by(s.invoice_line.c.invoice_id, s.invoice_line.c.position),
