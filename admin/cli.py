@@ -30,6 +30,14 @@ NOUNS = {
     "close": ("Closing a month of an entity's books.", "meterbook close start nordlicht 2026-10 --wait"),
     "invoice": ("Drafts, reviews and final invoices.", "meterbook invoice show acme-payg.2026-10-01"),
     "payment": ("Money that came in.", "meterbook payment list --entity nordlicht"),
+    "webhook": (
+        "Endpoints that hear of facts as they happen.",
+        "meterbook webhook create pager https://hooks.example.com/meterbook",
+    ),
+    "alert": (
+        "Thresholds on spend, usage and balances, and what crossed them.",
+        "meterbook alert create budget --kind spend --threshold 5000 --contract acme-payg",
+    ),
     "ledger": ("The books: balances, accounts and transfers.", "meterbook ledger trial-balance nordlicht"),
 }
 """What each noun is about, and how its commands look."""

@@ -143,6 +143,13 @@ def start_close(entity_id: str, month: date, *, by: str) -> str:
     return _ask(lambda client: starting.start_close(client, entity_id, month, by=by))
 
 
+def wake_webhook(endpoint_id: str) -> None:
+    """Have a webhook endpoint's delivery look for what is due; it is started where it does not run."""
+    from workflows import starting
+
+    _ask(lambda client: starting.ensure_webhook(client, endpoint_id))
+
+
 def run(work: Callable[[Durable], Coroutine[object, object, T]]) -> T:
     """Run something longer that speaks to Temporal, or may find it away."""
     return asyncio.run(_with_connection(work))

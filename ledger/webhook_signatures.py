@@ -26,6 +26,11 @@ def new_secret() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
+def check_secret(secret: str) -> None:
+    """Refuse a secret that nothing can be signed with."""
+    _key(secret)
+
+
 def headers_of(message_id: str, body: bytes, signing_secrets: Iterable[str], *, at: datetime) -> dict[str, str]:
     """Return the three headers of a message that is sent at `at`, signed with each of the secrets."""
     timestamp = str(int(at.timestamp()))
