@@ -11,6 +11,7 @@ from ledger.accrual import Accrual, accrue
 from ledger.amendments import amend_contract, read_amendment
 from ledger.contracts import Contract, end_contract, get_contract, set_problem
 from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
+from ledger.gates import note_problem
 from ledger.pace import next_after
 from ledger.periods import list_periods
 from pricing.calendar import local_date
@@ -114,6 +115,7 @@ class ContractActivities:
         except (PricingError, MeterbookError) as error:
             with self._engine.begin() as connection:
                 set_problem(connection, request.contract_id, str(error))
+                note_problem(connection, request.contract_id, str(error))
                 return _stopped(get_contract(connection, request.contract_id), str(error))
 
     @activity.defn

@@ -5,20 +5,23 @@ or was corrected, as `ledger.late_usage` says.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ledger import schema
+from ledger.alerts import raise_alerts
 from ledger.checks import check_aware
 from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
+from ledger.gates import project_gates
 from ledger.increments import Basis, basis_of, changed_shares, keep_readings, usage_of_open
 from ledger.intake.rules import event_types_of
 from ledger.late_usage import periods_with_late_usage, rate_late, usage_of_periods
+from ledger.lots import post_expired
 from ledger.marks import Mark, list_marks, take_marks
 from ledger.periods import ContractPeriod, get_period, list_periods, record_frozen, record_periods
 from ledger.rating import rate_in_order
@@ -72,6 +75,9 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     marks, batches = take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
     posted = _post_late(connection, contract, recorded, marks)
     posted += _post_open(connection, contract, recorded, marks, as_of=as_of)
+    posted += post_expired(connection, contract, as_of=as_of)
+    raise_alerts(connection, contract, as_of=as_of)
+    project_gates(connection, replace(contract, problem=None), as_of=as_of)
     connection.execute(
         schema.contract.update()
         .where(schema.contract.c.contract_id == contract_id)
