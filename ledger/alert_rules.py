@@ -76,7 +76,7 @@ def create_rule(
     never raise or never clear, and `NotFoundError` for a contract or customer that does not exist.
     """
     check_slug("rule", rule_id)
-    check_text("by", by)
+    check_text("by", by, longest=256)
     wanted = {
         "rule_id": rule_id,
         "kind": kind,

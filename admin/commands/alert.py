@@ -1,0 +1,186 @@
+"""`meterbook alert`: thresholds on spend, usage and balances, and what crossed them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import typer
+
+from admin.commands.options import AsJson, By, Limit, OfContract
+from admin.connections import books
+from admin.errors import DoorError
+from admin.plain import decimal_text
+from admin.screen import moment, money, say, say_json, show_table
+from ledger import alert_rules, alerts
+from ledger.alert_rules import AlertRule, RuleKind, Span
+from ledger.alerts import Alert
+
+application = typer.Typer()
+
+
+def parse_figure(text: str) -> Decimal:
+    """Read a number exactly; raise a usage error naming the form."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise typer.BadParameter(f"{text!r} is not a number; write it as 500 or 0.25") from None
+
+
+RuleId = Annotated[str, typer.Argument(metavar="RULE", help="The rule's id.")]
+Kind = Annotated[RuleKind, typer.Option("--kind", help="What is observed.")]
+Bound = Annotated[
+    Decimal,
+    typer.Option(
+        "--threshold",
+        metavar="NUMBER",
+        parser=parse_figure,
+        help="In the contract's currency, the product's unit, percent or days, as the kind says.",
+    ),
+]
+Rearm = Annotated[
+    Decimal,
+    typer.Option(
+        "--rearm", metavar="NUMBER", parser=parse_figure, help="How far the figure goes back before the alert clears."
+    ),
+]
+OnContract = Annotated[str | None, typer.Option("--contract", metavar="CONTRACT", help="On this contract.")]
+OnCustomer = Annotated[
+    str | None, typer.Option("--customer", metavar="CUSTOMER", help="On all contracts of this customer.")
+]
+OnAll = Annotated[bool, typer.Option("--all", help="On all contracts, also those to come.")]
+OnProduct = Annotated[str | None, typer.Option("--product", metavar="PRODUCT", help="Only this product.")]
+Over = Annotated[
+    Span | None, typer.Option("--span", help="What is added up: each billing period (the default) or each day.")
+]
+
+
+@application.command(epilog="Example: meterbook alert create budget --kind spend --threshold 5000 --contract acme-payg")
+def create(
+    rule: RuleId,
+    *,
+    kind: Kind,
+    threshold: Bound,
+    contract: OnContract = None,
+    customer: OnCustomer = None,
+    on_all: OnAll = False,
+    product: OnProduct = None,
+    span: Over = None,
+    rearm: Rearm = Decimal(0),
+    by: By,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a threshold: spend or usage that reaches it raises an alert, or a balance that falls to it.
+
+    The alert clears when the figure is back, by the margin of --rearm, and may then be raised again. Each crossing is
+    told once. Balances are of the lots in force: their amount, percent of what was granted, or days at the pace of the
+    last week.
+    """
+    if on_all == (contract is not None or customer is not None):
+        raise DoorError("a rule is on one thing; give --contract CONTRACT, --customer CUSTOMER or --all")
+    with books() as connection:
+        made = alert_rules.create_rule(
+            connection,
+            rule,
+            kind=kind,
+            threshold=threshold,
+            rearm=rearm,
+            span=span,
+            contract_id=contract,
+            customer_id=customer,
+            product_id=product,
+            by=by,
+        )
+    if as_json:
+        say_json(made)
+        return
+    say(f"alert rule {made.rule_id} watches {_what(made)} of {_scope(made)} from the next accrual on")
+
+
+@application.command(epilog="Example: meterbook alert disable budget")
+def disable(rule: RuleId, *, as_json: AsJson = False) -> None:
+    """Let a rule raise and clear nothing any more; to watch again, create one under another id."""
+    with books() as connection:
+        found = alert_rules.disable_rule(connection, rule, at=datetime.now(UTC))
+    if as_json:
+        say_json(found)
+        return
+    say(f"alert rule {found.rule_id} is disabled since {moment(found.disabled_at)}")
+
+
+@application.command(epilog="Example: meterbook alert rules --contract acme-payg")
+def rules(*, contract: OfContract = None, as_json: AsJson = False) -> None:
+    """List all rules, or those on a contract: its own, its customer's and those on all."""
+    with books() as connection:
+        found = alert_rules.list_rules(connection, contract_id=contract)
+    if as_json:
+        say_json(found)
+        return
+    show_table(
+        ("rule", "kind", "on", "product", "span", "threshold", "rearm", "by", "disabled"),
+        [
+            (
+                one.rule_id,
+                one.kind,
+                _scope(one),
+                one.product_id or "all",
+                one.span,
+                decimal_text(one.threshold),
+                decimal_text(one.rearm),
+                one.created_by,
+                moment(one.disabled_at),
+            )
+            for one in found
+        ],
+        right=("threshold", "rearm"),
+        empty="no rule is there yet; make one with `meterbook alert create`",
+    )
+
+
+@application.command("list", epilog="Example: meterbook alert list --contract acme-payg --open")
+def list_(
+    *,
+    contract: OfContract = None,
+    open_only: Annotated[bool, typer.Option("--open", help="Only those raised and not cleared since.")] = False,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List what crossed thresholds, the newest first."""
+    with books() as connection:
+        found = alerts.list_alerts(connection, contract_id=contract, open_only=open_only, limit=limit)
+    if as_json:
+        say_json(found)
+        return
+    _show_alerts(found)
+
+
+def _show_alerts(found: Sequence[Alert]) -> None:
+    show_table(
+        ("at", "state", "rule", "contract", "kind", "span from", "observed", "threshold"),
+        [
+            (
+                moment(one.at),
+                one.state,
+                one.rule_id,
+                one.contract_id,
+                one.kind,
+                f"{one.span} {moment(one.span_start)}",
+                money(one.observed, one.currency),
+                money(one.threshold, one.currency),
+            )
+            for one in found
+        ],
+        right=("observed", "threshold"),
+        empty="nothing crossed a threshold",
+    )
+
+
+def _what(rule: AlertRule) -> str:
+    of_product = "" if rule.product_id is None else f" of product {rule.product_id}"
+    return f"{rule.kind}{of_product} at {decimal_text(rule.threshold)}"
+
+
+def _scope(rule: AlertRule) -> str:
+    if rule.contract_id is not None:
+        return f"contract {rule.contract_id}"
+    return "all contracts" if rule.customer_id is None else f"customer {rule.customer_id}"

@@ -1,0 +1,124 @@
+"""`meterbook alert` and its HTTP operations: rules are created, listed and disabled, and crossings are shown."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from ledger.api_keys import create_api_key
+from tests.admin.conftest import Meterbook
+from tests.ledger.alerting import accrued, rule
+from tests.ledger.books import MID_JANUARY, TOKENS, start, use
+from tests.ledger.usage import open_shop
+
+CREATE = ("alert", "create", "budget", "--kind", "spend", "--threshold", "3")
+
+
+@pytest.fixture
+def opened(engine: sa.Engine) -> sa.Engine:
+    """A database where acme has the contract plan."""
+    with engine.begin() as connection:
+        open_shop(connection)
+        start(connection, products=[TOKENS], commits=[])
+    return engine
+
+
+@pytest.fixture
+def client(http: httpx.Client, opened: sa.Engine) -> httpx.Client:
+    """A client that sends the key named ops."""
+    with opened.begin() as connection:
+        http.headers["authorization"] = f"Bearer {create_api_key(connection, 'ops')[1]}"
+    return http
+
+
+def test_a_rule_is_created_listed_and_disabled(meterbook: Meterbook, opened: sa.Engine) -> None:
+    assert opened is not None
+    assert "no rule is there yet" in meterbook("alert", "rules").out
+    made = meterbook(*CREATE, "--contract", "plan", "--rearm", "0.50", "--by", "ada", "--json").content
+    assert (made["rule_id"], made["threshold"], made["rearm"], made["span"]) == ("budget", "3", "0.5", "period")
+    again = meterbook(*CREATE, "--contract", "plan", "--rearm", "0.5", "--by", "ada")
+    assert again.out == "alert rule budget watches spend at 3 of contract plan from the next accrual on\n"
+    [listed] = meterbook("alert", "rules", "--contract", "plan", "--json").content
+    assert listed == made
+    assert "contract plan" in meterbook("alert", "rules").out
+    assert "alert rule budget is disabled since 20" in meterbook("alert", "disable", "budget").out
+    assert meterbook("alert", "disable", "budget", "--json").content["disabled_at"] is not None
+
+
+def test_a_rule_on_all_contracts_must_say_so(meterbook: Meterbook, opened: sa.Engine) -> None:
+    assert opened is not None
+    refused = meterbook(*CREATE)
+    assert (refused.code, refused.err.startswith("error: a rule is on one thing; give --contract")) == (1, True)
+    assert meterbook(*CREATE, "--all", "--customer", "acme").code == 1
+    assert "of all contracts from the next accrual on" in meterbook(*CREATE, "--all").out
+
+
+def test_what_is_wrong_with_a_rule_is_told(meterbook: Meterbook, opened: sa.Engine) -> None:
+    assert opened is not None
+    assert "'much' is not a number" in meterbook(*CREATE[:-1], "much", "--all").err
+    refused = meterbook(*CREATE[:-1], "0", "--contract", "plan")
+    assert "threshold 0 must be above 0" in refused.err
+    assert meterbook("alert", "disable", "nothing").code == 1
+
+
+def test_crossings_are_listed_newest_first(meterbook: Meterbook, opened: sa.Engine) -> None:
+    assert "nothing crossed a threshold" in meterbook("alert", "list").out
+    with opened.begin() as connection:
+        rule(connection, "spend", "3")
+        use(connection, "a", 10_000, "2026-01-10T10:00:00Z")  # 3.00
+        accrued(connection, MID_JANUARY)
+        use(connection, "back", -5_000, "2026-01-10T11:00:00Z")  # 1.50
+        accrued(connection, datetime(2026, 1, 16, tzinfo=UTC))
+    found = meterbook("alert", "list", "--contract", "plan", "--json").content
+    assert [(one["state"], one["observed"], one["at"]) for one in found] == [
+        ("cleared", "1.5", "2026-01-16T00:00:00Z"),
+        ("raised", "3", "2026-01-15T12:00:00Z"),
+    ]
+    assert "period 2025-12-31T23:00:00Z" in meterbook("alert", "list").out
+    assert meterbook("alert", "list", "--open", "--json").content == []
+
+
+def test_rules_and_alerts_over_http(client: httpx.Client, opened: sa.Engine) -> None:
+    wanted = {"rule_id": "budget", "kind": "spend", "threshold": "3.00", "contract_id": "plan"}
+    made = client.post("/v1/alert-rules", json=wanted)
+    assert (made.status_code, made.json()["threshold"], made.json()["created_by"]) == (200, "3", "API key ops")
+    assert client.post("/v1/alert-rules", json=wanted).json() == made.json()
+    assert client.post("/v1/alert-rules", json=wanted | {"threshold": "4"}).status_code == 409
+    assert client.get("/v1/alert-rules", params={"contract": "plan"}).json() == [made.json()]
+    with opened.begin() as connection:
+        use(connection, "a", 10_000, "2026-01-10T10:00:00Z")
+        assert accrued(connection, MID_JANUARY) == 1
+    [alert] = client.get("/v1/alerts", params={"contract": "plan", "open": True}).json()
+    assert [alert[name] for name in ("rule_id", "state", "observed", "currency")] == ["budget", "raised", "3", "EUR"]
+    disabled = client.post("/v1/alert-rules/budget/disable")
+    assert (disabled.status_code, disabled.json()["disabled_at"] is not None) == (200, True)
+    assert client.get("/v1/alerts", params={"open": True}).json() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "detail"),
+    [
+        ({"threshold": "0"}, 400, "threshold 0 must be above 0"),
+        ({"threshold": 3}, 422, "body.threshold"),
+        ({"threshold": "3e2"}, 422, "body.threshold"),
+        ({"kind": "mood"}, 422, "body.kind"),
+        ({"contract_id": "nothing"}, 404, "contract nothing does not exist"),
+        ({"product_id": "toknes"}, 400, "product toknes is not sold by contract plan"),
+        ({"colour": "red"}, 422, "body.colour"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_a_problem(
+    client: httpx.Client, changes: dict[str, object], status: int, detail: str
+) -> None:
+    wanted = {"rule_id": "budget", "kind": "spend", "threshold": "3", "contract_id": "plan", **changes}
+    answer = client.post("/v1/alert-rules", json=wanted)
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
+
+
+def test_what_is_not_there_and_who_has_no_key_is_told(client: httpx.Client) -> None:
+    assert client.post("/v1/alert-rules/nothing/disable").status_code == 404
+    assert client.get("/v1/alerts", params={"contract": "nothing"}).status_code == 404
+    assert client.get("/v1/alert-rules", params={"contract": "nothing"}).status_code == 404
+    assert client.get("/v1/alerts", headers={"authorization": "Bearer mbk_no"}).status_code == 401
