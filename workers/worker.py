@@ -22,6 +22,7 @@ from activities.delivery import DeliveryActivities, OutboxActivities
 from activities.housekeeping import HousekeepingActivities, Retention
 from activities.invoices import InvoiceActivities
 from activities.payments import PaymentActivities
+from activities.recharges import RechargeActivities
 from activities.settings import Settings
 from activities.stripe_api import stripe_client
 from activities.usage import UsageActivities
@@ -34,6 +35,7 @@ from workflows.delivery import WebhookWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
 from workflows.invoice import InvoiceWorkflow
 from workflows.names import CONTRACTS_QUEUE, DELIVERY_QUEUE, LEDGER_QUEUE, PAYMENTS_QUEUE
+from workflows.recharge import RechargeWorkflow
 from workflows.starting import connect, ensure_housekeeping_schedule, ensure_sweep_schedule
 from workflows.sweep import SweepWorkflow
 
@@ -42,6 +44,7 @@ WORKFLOWS = (
     ContractWorkflow,
     InvoiceWorkflow,
     CollectionWorkflow,
+    RechargeWorkflow,
     CloseRunWorkflow,
     SweepWorkflow,
     HousekeepingWorkflow,
@@ -151,6 +154,7 @@ def ledger_activities(engine: sa.Engine, retention: Retention = KEEP_ALL) -> lis
     usage, contracts, invoices = UsageActivities(engine), ContractActivities(engine), InvoiceActivities(engine)
     payments, closing = PaymentActivities(engine), ClosingActivities(engine)
     housekeeping = HousekeepingActivities(engine, retention)
+    recharges = RechargeActivities(engine)
     return [
         usage.take_in_usage,
         usage.find_stale_contracts,
@@ -168,6 +172,8 @@ def ledger_activities(engine: sa.Engine, retention: Retention = KEEP_ALL) -> lis
         payments.mark_unknown,
         payments.settle_attempt,
         payments.give_up,
+        recharges.begin_recharge,
+        recharges.settle_recharge,
         closing.begin_close,
         closing.look_at_close,
         closing.finish_close,

@@ -45,6 +45,11 @@ def collection_workflow_id(invoice_id: str) -> str:
     return f"collection/{invoice_id}"
 
 
+def recharge_workflow_id(contract_id: str, number: int) -> str:
+    """Return the id of the workflow of a contract's recharge."""
+    return f"recharge/{contract_id}/{number}"
+
+
 def close_workflow_id(entity_id: str, month: date) -> str:
     """Return the id of the run that closes an entity's month; `month` is any day of it."""
     return f"close-run/{entity_id}/{month:%Y-%m}"

@@ -43,8 +43,10 @@ from workflows.names import (
     collection_workflow_id,
     contract_workflow_id,
     invoice_workflow_id,
+    recharge_workflow_id,
     webhook_workflow_id,
 )
+from workflows.recharge import RechargeRequest, RechargeStatus, RechargeWorkflow
 from workflows.refusals import refusals
 from workflows.sweep import SweepWorkflow
 
@@ -192,6 +194,26 @@ async def collection_status(client: Client, invoice_id: str) -> CollectionStatus
     handle = client.get_workflow_handle_for(CollectionWorkflow.run, collection_workflow_id(invoice_id))
     async with refusals(f"invoice {invoice_id} is not collected: it is not final, or has nothing to pay"):
         return await handle.query(CollectionWorkflow.status, rpc_timeout=ANSWER_TIMEOUT)
+
+
+async def ensure_recharge(client: Client, contract_id: str, number: int) -> None:
+    """Have a contract's recharge worked on; harmless while it is, and once it is settled."""
+    await client.start_workflow(
+        RechargeWorkflow.run,
+        RechargeRequest(contract_id, number),
+        id=recharge_workflow_id(contract_id, number),
+        task_queue=CONTRACTS_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        rpc_timeout=ANSWER_TIMEOUT,
+    )
+
+
+async def recharge_status(client: Client, contract_id: str, number: int) -> RechargeStatus:
+    """Ask how a contract's recharge stands; raises `NotFoundError`."""
+    handle = client.get_workflow_handle_for(RechargeWorkflow.run, recharge_workflow_id(contract_id, number))
+    async with refusals(f"contract {contract_id} has no recharge {number}"):
+        return await handle.query(RechargeWorkflow.status, rpc_timeout=ANSWER_TIMEOUT)
 
 
 async def payment_recorded(client: Client, invoice_id: str) -> bool:
