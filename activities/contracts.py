@@ -1,7 +1,7 @@
 """Activities on a contract: bring its balance up to date, amend it, end it."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from time import thread_time
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
 from ledger.gates import note_problem
 from ledger.pace import next_after
 from ledger.periods import list_periods
+from ledger.webhooks import due_endpoints
 from pricing.calendar import local_date
 from pricing.errors import PricingError
 
@@ -41,7 +42,7 @@ class AccruedUsage:
     """What the contract's workflow needs to know after an accrual; `problem` says why rating stopped.
 
     `next_boundary` is when a period ends or begins next; `finished` means ended with every period invoiced. News of
-    usage may wait for `next_after`.
+    usage may wait for `next_after`. `endpoints` are those of webhooks that have alerts to hear.
     """
 
     entity_id: str
@@ -52,6 +53,7 @@ class AccruedUsage:
     finished: bool
     problem: str | None
     next_after: timedelta = timedelta()
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,9 @@ class ContractActivities:
             with self._engine.begin() as connection:
                 accrual = accrue(connection, request.contract_id, as_of=request.as_of)
                 took = timedelta(seconds=thread_time() - begin)
-                return _accrued(connection, accrual, next_after(connection, request.contract_id, took=took))
+                accrued = _accrued(connection, accrual, next_after(connection, request.contract_id, took=took))
+                told = due_endpoints(connection, at=datetime.now(UTC)) if accrual.crossings else ()
+                return replace(accrued, endpoints=told)
         except (ClosedPeriodError, NotFoundError):
             raise
         except (PricingError, MeterbookError) as error:

@@ -49,17 +49,18 @@ __all__ = [
 class Accrual:
     """What an accrual of a contract did and what comes next.
 
-    `batches` counts the batches of usage that it brought to the balance.
+    `batches` counts the batches of usage that it brought to the balance, `crossings` the alerts raised or cleared.
     `next_boundary` is when a period begins or ends next (None: the contract is over); `ended_periods` are the starts of
     open periods that are over; `finished` says that the contract has ended and every period is invoiced.
     """
 
     contract: Contract
-    transfers_posted: int
     next_boundary: datetime | None
     ended_periods: tuple[datetime, ...]
     finished: bool
-    batches: int
+    transfers_posted: int = 0
+    batches: int = 0
+    crossings: int = 0
 
 
 def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> Accrual:
@@ -76,14 +77,15 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     posted = _post_late(connection, contract, recorded, marks)
     posted += _post_open(connection, contract, recorded, marks, as_of=as_of)
     posted += post_expired(connection, contract, as_of=as_of)
-    raise_alerts(connection, contract, as_of=as_of)
+    crossings = raise_alerts(connection, contract, as_of=as_of)
     project_gates(connection, replace(contract, problem=None), as_of=as_of)
     connection.execute(
         schema.contract.update()
         .where(schema.contract.c.contract_id == contract_id)
         .values(accrued_at=as_of, problem=None)
     )
-    return _outcome(contract, recorded, as_of=as_of, posted=posted, batches=batches)
+    accrual = _outcome(contract, recorded, as_of=as_of)
+    return replace(accrual, transfers_posted=posted, batches=batches, crossings=crossings)
 
 
 def freeze_period(connection: sa.Connection, contract_id: str, period_start: datetime, *, at: datetime) -> RatedPeriod:
@@ -147,9 +149,7 @@ def _drawn(connection: sa.Connection, contract_id: str, which: sa.ColumnElement[
     return dict(rows.all())
 
 
-def _outcome(
-    contract: Contract, recorded: Sequence[ContractPeriod], *, as_of: datetime, posted: int, batches: int
-) -> Accrual:
+def _outcome(contract: Contract, recorded: Sequence[ContractPeriod], *, as_of: datetime) -> Accrual:
     if as_of < contract.start_at:
         next_boundary = contract.start_at
     else:
@@ -161,11 +161,9 @@ def _outcome(
         next_boundary = min(next_boundary, contract.end_at)
     return Accrual(
         contract,
-        posted,
         None if is_over else next_boundary,
         tuple(p.period.start for p in recorded if p.state == "open" and p.period.end <= as_of),
         is_over and all(p.state == "invoiced" for p in recorded),
-        batches,
     )
 
 

@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
         PERIOD_END,
         contract_workflow_id,
         invoice_workflow_id,
+        webhook_workflow_id,
     )
     from workflows.policies import LEDGER, LEDGER_INSISTENT, refused
 
@@ -253,6 +254,8 @@ class ContractWorkflow:
         if accrued.problem is None:
             state.next_boundary = accrued.next_boundary
             await self._start_invoices(accrued)
+        for endpoint_id in accrued.endpoints:  # what it is to hear is in the database: a wake that fails is no loss
+            await hint(webhook_workflow_id(endpoint_id), "wake")
         self._show(accrued)
         self._accruals_done = number
 
