@@ -4,22 +4,28 @@ Run it when a workflow takes a new path, and add the new files. A recorded histo
 the workflows that were running when it was recorded, which every later version must be able to continue.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from temporalio.client import Client, WorkflowHandle
 
+from ledger.outbox import put_out
+from ledger.webhooks import create_endpoint, remove_endpoint
+from tests.activities.receivers import receiving, status
 from tests.simulator import RunningSimulator, running_simulator
 from tests.workflows.world import Sold, dev_server, eventually, first_day, month, sell, sent, usage, working
 from workflows import starting
 from workflows.close_run import CloseStatus
 from workflows.collection import CollectionStatus
 from workflows.contract import ContractStatus
+from workflows.delivery import WebhookStatus
 from workflows.invoice import InvoiceStatus
 from workflows.names import (
     CONTRACTS_QUEUE,
@@ -27,6 +33,7 @@ from workflows.names import (
     collection_workflow_id,
     contract_workflow_id,
     invoice_workflow_id,
+    webhook_workflow_id,
 )
 from workflows.sweep import SweepWorkflow
 
@@ -134,6 +141,42 @@ async def test_record_an_attempt_that_never_arrived(engine: sa.Engine) -> None:
 async def test_record_a_customer_without_a_card(engine: sa.Engine) -> None:
     with running_simulator() as simulator:
         await record_card(engine, simulator, None, "blocked", "no-card")
+
+
+async def test_record_webhooks_that_fail_are_delivered_and_end(engine: sa.Engine) -> None:
+    with receiving(status(503)) as receiver:
+        with engine.begin() as connection:
+            create_endpoint(connection, "hook", receiver.url, (), allow_private=True, at=datetime.now(UTC))
+            put_out(connection, key="one", kind="alert.raised", contract_id=None, payload={})
+        async with dev_server() as client, working(client, engine):
+            await starting.ensure_webhook(client, "hook")
+            await asyncio.to_thread(receiver.wait_for, 1)
+            receiver.answer = status(200)
+            await asyncio.to_thread(receiver.wait_for, 2)
+            with engine.begin() as connection:
+                remove_endpoint(connection, "hook")
+            await starting.ensure_webhook(client, "hook")
+            await client.get_workflow_handle(webhook_workflow_id("hook")).result()
+            await keeper(client)("webhook-removed", webhook_workflow_id("hook"))
+
+
+async def test_record_a_sweep_that_starts_and_wakes_webhooks(engine: sa.Engine) -> None:
+    with receiving(status(503)) as receiver:
+        with engine.begin() as connection:
+            for name in ("started", "woken"):
+                create_endpoint(connection, name, receiver.url, (), allow_private=True, at=datetime.now(UTC))
+        async with dev_server() as client, working(client, engine):
+            await starting.ensure_webhook(client, "woken")
+
+            async def woken() -> WebhookStatus:
+                return await starting.webhook_status(client, "woken")
+
+            await eventually(woken, lambda found: found.attempts == 0)
+            with engine.begin() as connection:
+                put_out(connection, key="one", kind="alert.raised", contract_id=None, payload={})
+            await client.execute_workflow(SweepWorkflow.run, id="sweep", task_queue=CONTRACTS_QUEUE)
+            await asyncio.to_thread(receiver.wait_for, 2)
+            await keeper(client)("sweep-webhooks", "sweep")
 
 
 async def record_card(

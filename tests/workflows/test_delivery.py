@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -20,22 +18,11 @@ from ledger.webhooks import (
     resume_endpoint,
 )
 from tests.activities.receivers import hang, receiving, status
-from tests.workflows.world import eventually
-from workers.worker import build_workers
+from tests.workflows.world import eventually, working
 from workflows import starting
 from workflows.delivery import WebhookState, WebhookStatus, WebhookWorkflow
-from workflows.names import CONTRACTS_QUEUE, DELIVERY_QUEUE, LEDGER_QUEUE, webhook_workflow_id
+from workflows.names import CONTRACTS_QUEUE, webhook_workflow_id
 from workflows.sweep import SweepWorkflow
-
-
-@asynccontextmanager
-async def delivering(client: Client, engine: sa.Engine) -> AsyncIterator[None]:
-    """Workers that deliver, to this machine too."""
-    queues = (CONTRACTS_QUEUE, LEDGER_QUEUE, DELIVERY_QUEUE)
-    async with AsyncExitStack() as running:
-        for worker in build_workers(client, engine, None, queues=queues, private_webhooks=True):
-            await running.enter_async_context(worker)
-        yield
 
 
 def endpoint(engine: sa.Engine, endpoint_id: str, url: str) -> str:
@@ -60,7 +47,7 @@ async def test_a_fact_arrives_when_the_endpoint_is_woken_and_the_workflow_ends_w
 ) -> None:
     with receiving(status(200)) as receiver:
         secret = endpoint(engine, "hook", receiver.url)
-        async with delivering(temporal, engine):
+        async with working(temporal, engine):
             await starting.ensure_webhook(temporal, "hook")
             fact(engine, "one")
             await starting.ensure_webhook(temporal, "hook")
@@ -85,7 +72,7 @@ async def test_a_failure_is_tried_again_without_being_woken(temporal: Client, en
     with receiving(status(503)) as receiver:
         endpoint(engine, "hook", receiver.url)
         fact(engine, "one")
-        async with delivering(temporal, engine):
+        async with working(temporal, engine):
             await starting.ensure_webhook(temporal, "hook")
             await asyncio.to_thread(receiver.wait_for, 1)
             receiver.answer = status(200)
@@ -100,7 +87,7 @@ async def test_a_slow_endpoint_does_not_delay_another(temporal: Client, engine: 
             endpoint(engine, f"slow-{n}", slow.url)
         endpoint(engine, "quick", quick.url)
         fact(engine, "one")
-        async with delivering(temporal, engine):
+        async with working(temporal, engine):
             for n in range(12):
                 await starting.ensure_webhook(temporal, f"slow-{n}")
             await asyncio.to_thread(slow.wait_for, 12)
@@ -114,7 +101,7 @@ async def test_a_slow_endpoint_does_not_delay_another(temporal: Client, engine: 
 async def test_the_sweep_starts_and_wakes_what_has_something_to_hear(temporal: Client, engine: sa.Engine) -> None:
     with receiving(status(200)) as receiver:
         endpoint(engine, "hook", receiver.url)
-        async with delivering(temporal, engine):
+        async with working(temporal, engine):
             for n in (1, 2):
                 fact(engine, f"fact {n}")
                 await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{n}", task_queue=CONTRACTS_QUEUE)
@@ -126,7 +113,7 @@ async def test_gone_stops_the_sending_until_the_endpoint_is_resumed(temporal: Cl
     with receiving(status(410)) as receiver:
         endpoint(engine, "hook", receiver.url)
         fact(engine, "one")
-        async with delivering(temporal, engine):
+        async with working(temporal, engine):
             await starting.ensure_webhook(temporal, "hook")
 
             async def state() -> str:
@@ -145,7 +132,7 @@ async def test_gone_stops_the_sending_until_the_endpoint_is_resumed(temporal: Cl
 async def test_a_long_life_continues_as_new_and_loses_nothing(temporal: Client, engine: sa.Engine) -> None:
     with receiving(status(200)) as receiver:
         endpoint(engine, "hook", receiver.url)
-        async with delivering(temporal, engine):
+        async with working(temporal, engine):
             await temporal.start_workflow(
                 WebhookWorkflow.run,
                 WebhookState("hook", rounds_per_run=2),

@@ -56,9 +56,9 @@ async def dev_server() -> AsyncIterator[Client]:
 async def working(
     client: Client, engine: sa.Engine, stripe_connection: stripe.StripeClient | None = None
 ) -> AsyncIterator[None]:
-    """Workers on all queues."""
+    """Workers on all queues; webhooks go to this machine too."""
     async with AsyncExitStack() as running:
-        for worker in build_workers(client, engine, stripe_connection):
+        for worker in build_workers(client, engine, stripe_connection, private_webhooks=True):
             await running.enter_async_context(worker)
         yield
 
