@@ -18,6 +18,7 @@ from ledger.contracts import Contract, lock_customer_of, terms_of
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.gate_figures import check_figure
 from ledger.gates import project_gates
+from pricing.money import WIDE
 
 FeatureKind = Literal["boolean", "metered", "balance"]
 MOST_PRODUCTS = 100
@@ -107,8 +108,8 @@ def grant_feature(
     if standing is not None and standing.revoked_at is None:
         if standing.most_units != most_units:
             raise ConflictError(
-                f"feature {feature_id} is granted to contract {contract_id} with most_units {standing.most_units:f} "
-                f"already; revoke it before it is granted with {most_units:f}"
+                f"feature {feature_id} is granted to contract {contract_id} with most_units {_text(standing.most_units)} "
+                f"already; revoke it before it is granted with {_text(most_units)}"
             )
         return standing
     _check_products(connection, contract, feature)
@@ -200,6 +201,10 @@ def _check_others(connection: sa.Connection, contract: Contract, feature_id: str
             f"feature {feature_id} is granted to customer {contract.customer_id} by contract {other} at the same time; "
             "revoke it there first"
         )
+
+
+def _text(most_units: Decimal | None) -> str:
+    return "none" if most_units is None else f"{most_units.normalize(WIDE):f}"
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def figures_of(
     held = held_of(connection, contract.contract_id)
     lots = lots_of(connection, contract.contract_id)
     period = contract.periods(as_of)[-1]
-    terms, next_terms = _terms_at(terms_of(connection, contract.contract_id), as_of)
+    terms, next_terms = terms_at(terms_of(connection, contract.contract_id), as_of)
     turns = [period.end, contract.end_at, next_terms, *(one for lot in lots for one in (lot.start, lot.end))]
     books = _Books(
         contract.problem,
@@ -171,7 +171,7 @@ def _is_in_force(lot: Lot, moment: datetime) -> bool:
     return lot.start <= moment and (lot.end is None or moment < lot.end)
 
 
-def _terms_at(versions: Sequence[Terms], moment: datetime) -> tuple[Terms, datetime | None]:
+def terms_at(versions: Sequence[Terms], moment: datetime) -> tuple[Terms, datetime | None]:
     """Return the terms in force at a moment, and when the next ones begin."""
     begun = [terms for terms in versions if terms.effective_from <= moment]
     coming = [terms.effective_from for terms in versions if terms.effective_from > moment]

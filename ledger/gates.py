@@ -12,7 +12,6 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from ledger import schema
 from ledger.checks import check_aware
 from ledger.contracts import Contract, get_contract
 from ledger.database import driver_of
@@ -101,8 +100,8 @@ def check_gate(
     request = GateRequest(customer_id, feature_id, units, amount)
     _check_estimate(request)
     row = driver_of(connection).execute(_READ, (customer_id, feature_id), prepare=True).fetchone()
-    gate = None if row is None else Gate(*row)
-    return answer_of(connection, request, gate, at=at)
+    gate = fresh_gate(connection, customer_id, feature_id, None if row is None else Gate(*row), at=at)
+    return answer_of(request, gate, at=at)
 
 
 def check_gates(connection: sa.Connection, requests: Sequence[GateRequest], *, at: datetime) -> tuple[GateAnswer, ...]:
@@ -116,13 +115,44 @@ def check_gates(connection: sa.Connection, requests: Sequence[GateRequest], *, a
     facts = ([customer_id for customer_id, _ in asked], [feature_id for _, feature_id in asked])
     rows = driver_of(connection).execute(_READ_MANY, facts, prepare=True).fetchall()
     gates = {(row[0], row[1]): Gate(*row[1:]) for row in rows}
-    fresh = {one: _fresh(connection, *one, gates.get(one), at=at) for one in asked}  # in order, for its locks
-    return tuple(_answer(request, fresh[request.customer_id, request.feature_id], at) for request in requests)
+    fresh = {one: fresh_gate(connection, *one, gates.get(one), at=at) for one in asked}  # in order, for its locks
+    return tuple(answer_of(request, fresh[request.customer_id, request.feature_id], at=at) for request in requests)
 
 
-def answer_of(connection: sa.Connection, request: GateRequest, gate: Gate | None, *, at: datetime) -> GateAnswer:
-    """Answer from a gate that was read; where it does not hold at `at`, it is written anew first."""
-    return _answer(request, _fresh(connection, request.customer_id, request.feature_id, gate, at=at), at)
+def answer_of(request: GateRequest, gate: Gate | Reason, *, at: datetime) -> GateAnswer:
+    """Answer a request from a gate that holds at `at`, or from why there is none."""
+    if not isinstance(gate, Gate):
+        return GateAnswer(request.customer_id, request.feature_id, False, gate, None, None, None, at + KEEP)
+    amount = None if gate.left_amount is None else EXACT.subtract(gate.left_amount, gate.held_amount)
+    units = None if gate.left_units is None else EXACT.subtract(gate.left_units, gate.held_units)
+    reason = _reason(request, gate, amount, units)
+    return GateAnswer(
+        customer_id=request.customer_id,
+        feature_id=request.feature_id,
+        allowed=reason is None,
+        reason=reason,
+        left_amount=None if amount is None else max(amount, ZERO),
+        left_units=None if units is None else max(units, ZERO),
+        watermark=gate.watermark,
+        keep_until=at + KEEP if gate.valid_until is None else min(at + KEEP, gate.valid_until),
+    )
+
+
+def fresh_gate(
+    connection: sa.Connection, customer_id: str, feature_id: str, gate: Gate | None, *, at: datetime
+) -> Gate | Reason:
+    """Return a gate that holds at `at`: this one, or written anew from the books; or why there is none."""
+    if gate is not None and gate.holds_at(at):
+        return gate
+    facts = {"customer_id": customer_id, "feature_id": feature_id, "at": at}
+    row = connection.execute(_GRANTING, facts).one_or_none()
+    if row is None:
+        return "no_feature"
+    if not row.is_in_force:
+        return "no_contract"
+    project_gates(connection, get_contract(connection, row.contract_id), as_of=at)
+    written = driver_of(connection).execute(_READ, (customer_id, feature_id)).fetchone()
+    return "no_feature" if written is None else Gate(*written)
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -178,41 +208,6 @@ def _check_estimate(request: GateRequest) -> None:
     for field, value in (("units", request.units), ("amount", request.amount)):
         if value is not None:
             check_figure(field, value)
-
-
-def _fresh(
-    connection: sa.Connection, customer_id: str, feature_id: str, gate: Gate | None, *, at: datetime
-) -> Gate | Reason:
-    """Return a gate that holds at `at`, written anew where it must be; or why there is none."""
-    if gate is not None and gate.holds_at(at):
-        return gate
-    facts = {"customer_id": customer_id, "feature_id": feature_id, "at": at}
-    row = connection.execute(_GRANTING, facts).one_or_none()
-    if row is None:
-        return "no_feature"
-    if not row.is_in_force:
-        return "no_contract"
-    project_gates(connection, get_contract(connection, row.contract_id), as_of=at)
-    written = driver_of(connection).execute(_READ, (customer_id, feature_id)).fetchone()
-    return "no_feature" if written is None else Gate(*written)
-
-
-def _answer(request: GateRequest, gate: Gate | Reason, at: datetime) -> GateAnswer:
-    if not isinstance(gate, Gate):
-        return GateAnswer(request.customer_id, request.feature_id, False, gate, None, None, None, at + KEEP)
-    amount = None if gate.left_amount is None else EXACT.subtract(gate.left_amount, gate.held_amount)
-    units = None if gate.left_units is None else EXACT.subtract(gate.left_units, gate.held_units)
-    reason = _reason(request, gate, amount, units)
-    return GateAnswer(
-        customer_id=request.customer_id,
-        feature_id=request.feature_id,
-        allowed=reason is None,
-        reason=reason,
-        left_amount=None if amount is None else max(amount, ZERO),
-        left_units=None if units is None else max(units, ZERO),
-        watermark=gate.watermark,
-        keep_until=at + KEEP if gate.valid_until is None else min(at + KEEP, gate.valid_until),
-    )
 
 
 def _reason(request: GateRequest, gate: Gate, amount: Decimal | None, units: Decimal | None) -> Reason | None:
@@ -303,29 +298,12 @@ on conflict (customer_id, feature_id) do nothing
 
 _CLOSE = sa.text("delete from gate where contract_id = :contract_id and feature_id <> all(:opened)")
 
-_WRITE = (
-    schema.gate.update()
-    .where(
-        schema.gate.c.customer_id == sa.bindparam("customer_id"),
-        schema.gate.c.feature_id == sa.bindparam("feature_id"),
-    )
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in (
-                "contract_id",
-                "left_amount",
-                "left_units",
-                "held_amount",
-                "held_units",
-                "unit_price",
-                "problem",
-                "valid_until",
-                "watermark",
-            )
-        }
-    )
-)
+_WRITE = sa.text("""
+update gate set contract_id = :contract_id, left_amount = :left_amount, left_units = :left_units,
+    held_amount = :held_amount, held_units = :held_units, unit_price = :unit_price, problem = :problem,
+    valid_until = :valid_until, watermark = :watermark
+where customer_id = :customer_id and feature_id = :feature_id
+""")
 
 _PROBLEM = sa.text("""
 update gate g set problem = cast(:problem as text) from feature f
