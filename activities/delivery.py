@@ -110,7 +110,6 @@ class DeliveryActivities:
             await self._in_ledger(
                 lambda connection: record_attempt(connection, endpoint.endpoint_id, delivery.sequence, attempt, at=at)
             )
-            activity.heartbeat()
 
         async with (
             httpx.AsyncClient(verify=self._certificates, trust_env=False, follow_redirects=False) as client,

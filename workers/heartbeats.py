@@ -23,7 +23,7 @@ class _Reporting(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         if activity.info().heartbeat_timeout is None:
             return await super().execute_activity(input)
-        reporting = asyncio.create_task(_report())
+        reporting = asyncio.create_task(_report(in_thread=not asyncio.iscoroutinefunction(input.fn)))
         try:
             return await super().execute_activity(input)
         finally:
@@ -32,7 +32,10 @@ class _Reporting(ActivityInboundInterceptor):
                 await reporting
 
 
-async def _report() -> None:
+async def _report(*, in_thread: bool) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_EVERY.total_seconds())
-        await asyncio.to_thread(activity.heartbeat)  # it waits for this very loop, and would stop it from here
+        if in_thread:  # of an activity in a thread it waits for this very loop, and would stop it from here
+            await asyncio.to_thread(activity.heartbeat)
+        else:
+            activity.heartbeat()

@@ -214,12 +214,13 @@ def _payments_worker(client: Client, engine: sa.Engine, connection: stripe.Strip
 
 
 def _delivery_worker(client: Client, engine: sa.Engine, allow_private: bool) -> Worker:
-    """Return the worker that speaks to endpoints; its activity gives its signs of life itself, being asynchronous."""
+    """Return the worker that speaks to endpoints, to all of them in one thread."""
     return Worker(
         client,
         task_queue=DELIVERY_QUEUE,
         activities=[DeliveryActivities(engine, allow_private=allow_private).deliver],
         max_concurrent_activities=DELIVERIES_AT_A_TIME,
+        interceptors=[Heartbeats()],
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
     )
 

@@ -21,9 +21,8 @@ DELIVERY: ActivityOptions = {
     **LEDGER,
     "task_queue": DELIVERY_QUEUE,
     "start_to_close_timeout": timedelta(minutes=5),
-    "heartbeat_timeout": timedelta(seconds=30),
 }
-"""Up to 50 calls of up to 10 seconds, 10 at a time, with a sign of life after each."""
+"""Up to 50 calls of up to 10 seconds, 10 at a time."""
 
 
 @dataclass(slots=True)

@@ -68,6 +68,16 @@ def hang(seconds: float) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
+def slowly(seconds: float) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Answer with success, after a while."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        status(200)(handler)
+
+    return answer
+
+
 def close(handler: BaseHTTPRequestHandler) -> None:
     """Close the connection without an answer."""
     handler.close_connection = True

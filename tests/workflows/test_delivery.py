@@ -4,6 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import sqlalchemy as sa
 from temporalio.client import Client
 
@@ -17,7 +18,8 @@ from ledger.webhooks import (
     replay,
     resume_endpoint,
 )
-from tests.activities.receivers import hang, receiving, status
+from tests.activities.receivers import hang, receiving, slowly, status
+from tests.workers.test_signs_of_life import worker_process
 from tests.workflows.world import eventually, working
 from workflows import starting
 from workflows.delivery import WebhookState, WebhookStatus, WebhookWorkflow
@@ -96,6 +98,40 @@ async def test_a_slow_endpoint_does_not_delay_another(temporal: Client, engine: 
             [message] = await asyncio.to_thread(quick.wait_for, 1)
             assert message.at - begin < 3
             assert await states(engine, "slow-0") == ["pending"]
+
+
+async def test_what_a_killed_worker_had_under_way_is_sent_again_under_the_same_id(
+    temporal: Client, engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METERBOOK_WEBHOOK_ALLOW_PRIVATE", "true")
+    with receiving(hang(9)) as receiver:
+        endpoint(engine, "hook", receiver.url)
+        fact(engine, "one")
+        with worker_process(temporal, database_url) as process:
+            await starting.ensure_webhook(temporal, "hook")
+            await asyncio.to_thread(receiver.wait_for, 1)
+            process.kill()
+        receiver.answer = status(200)
+        async with working(temporal, engine):
+            first, second = await asyncio.to_thread(receiver.wait_for, 2)
+            assert first.headers["webhook-id"] == second.headers["webhook-id"]
+            assert first.body == second.body
+            await eventually(lambda: states(engine, "hook"), lambda found: found == ["delivered"])
+        with engine.begin() as connection:
+            [found] = list_deliveries(connection, "hook")
+            assert found.attempts == 1  # of the first nobody knows what became of it
+
+
+async def test_a_receiver_may_take_longer_than_a_silence_of_the_worker_may_last(
+    temporal: Client, engine: sa.Engine
+) -> None:
+    with receiving(slowly(8)) as receiver:
+        endpoint(engine, "hook", receiver.url)
+        fact(engine, "one")
+        async with working(temporal, engine):
+            await starting.ensure_webhook(temporal, "hook")
+            await eventually(lambda: states(engine, "hook"), lambda found: found == ["delivered"])
+        assert len(receiver.taken) == 1
 
 
 async def test_the_sweep_starts_and_wakes_what_has_something_to_hear(temporal: Client, engine: sa.Engine) -> None:
