@@ -108,8 +108,8 @@ def grant_feature(
     if standing is not None and standing.revoked_at is None:
         if standing.most_units != most_units:
             raise ConflictError(
-                f"feature {feature_id} is granted to contract {contract_id} with most_units {_text(standing.most_units)} "
-                f"already; revoke it before it is granted with {_text(most_units)}"
+                f"feature {feature_id} is granted to contract {contract_id} with most_units "
+                f"{_text(standing.most_units)} already; revoke it before it is granted with {_text(most_units)}"
             )
         return standing
     _check_products(connection, contract, feature)

@@ -280,8 +280,8 @@ def _used(connection: sa.Connection, found: Hold, event: UsageEvent, excess: Exc
     )
     if excess == "refuse" and more > most:
         raise StateError(
-            f"hold {found.hold_id} holds {what} {most.normalize(WIDE):f} and the event uses {more.normalize(WIDE):f}; capture "
-            "it with excess `take`, which counts the rest as usage"
+            f"hold {found.hold_id} holds {what} {most.normalize(WIDE):f} and the event uses "
+            f"{more.normalize(WIDE):f}; capture it with excess `take`, which counts the rest as usage"
         )
     return EventUsage(units, amount)
 

@@ -63,7 +63,7 @@ def test_the_same_hold_again_is_harmless_also_when_nothing_is_left(shop: sa.Conn
     assert left(shop) == "0"
     for changes in ({"amount": "9"}, {"units": "10"}, {"amount": "10", "expires_at": AT + MINUTE}):
         with pytest.raises(ConflictError, match="hold h1 exists with other content"):
-            reserve(shop, **changes)  # type: ignore[arg-type]
+            reserve(shop, **changes)
 
 
 def test_captured_usage_stays_held_until_it_is_accrued_and_the_rest_is_given_back(shop: sa.Connection) -> None:
