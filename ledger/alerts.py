@@ -6,7 +6,7 @@ may raise an alert of an earlier day, and a correction may clear one. What the i
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from ledger.contracts import Contract, get_contract, terms_of
 from ledger.database import Json
 from ledger.outbox import put_out
 from pricing.calendar import local_date, local_midnight
-from pricing.money import EXACT, ZERO, total
+from pricing.money import EXACT, total
 from pricing.thresholds import Crossing, crossing, days_left, percent_left
 
 PACE_DAYS = 7
@@ -94,65 +94,94 @@ def list_alerts(
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
+    """What a rule sees in the span that begins at a moment."""
+
     rule: AlertRule
     span_start: datetime
     figure: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class _ProductFigures:
+    """A product's amount and units of usage in the span that begins at a moment, or in a part of it."""
+
+    span_start: datetime
+    product_id: str
+    amount: Decimal
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class LotBalance:
+    """A lot that has begun, with all that was drawn from it, and the part of the last `PACE_DAYS` full days."""
+
+    amount: Decimal
+    start_at: datetime
+    ends_at: datetime | None
+    drawn: Decimal
+    drawn_lately: Decimal
+
+
+def _added_up(rules: Sequence[AlertRule], parts: Iterable[_ProductFigures]) -> Iterator[_Observed]:
+    """Yield what each rule observes in each span, from the figures of the products in it."""
+    amounts: dict[str | None, dict[datetime, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    quantities: dict[str | None, dict[datetime, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    for part in parts:
+        for product_id in (part.product_id, None):
+            amounts[product_id][part.span_start] = EXACT.add(amounts[product_id][part.span_start], part.amount)
+        units = quantities[part.product_id]
+        units[part.span_start] = EXACT.add(units[part.span_start], part.quantity)
+    for rule in rules:
+        figures = quantities if rule.kind == "usage" else amounts
+        yield from (_Observed(rule, start, figure) for start, figure in figures[rule.product_id].items())
+
+
+def balance_figures(lots: Sequence[LotBalance], *, as_of: datetime, zone: str) -> Mapping[str, Decimal]:
+    """Return what is left in the lots in force, by kind of rule; nothing where no lot has begun.
+
+    So a contract that pays as it goes has no balance that could fall. The days are those of the entity's zone.
+    """
+    if not lots:
+        return {}
+    in_force = [lot for lot in lots if lot.ends_at is None or as_of < lot.ends_at]
+    granted = total([lot.amount for lot in in_force])
+    left = EXACT.subtract(granted, total([lot.drawn for lot in in_force]))
+    since = as_of - timedelta(days=PACE_DAYS)
+    recent = [lot.start_at for lot in lots if lot.ends_at is None or since < lot.ends_at]
+    full_days = (local_date(as_of, zone) - local_date(min(recent, default=as_of), zone)).days
+    return {
+        "balance_amount": left,
+        "balance_percent": percent_left(left, granted),
+        "balance_days": days_left(left, total([lot.drawn_lately for lot in lots]), days=min(PACE_DAYS, full_days)),
+    }
+
+
 def _in_periods(connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule]) -> Iterator[_Observed]:
     own = [rule for rule in rules if rule.span == "period"]
     if own:
-        rows = connection.execute(_BY_PERIOD, {"contract_id": contract.contract_id}).all()
-        yield from _added_up(own, [(row.period_start, row) for row in rows])
+        rows = connection.execute(_BY_PERIOD, {"contract_id": contract.contract_id})
+        yield from _added_up(own, [_ProductFigures(*row) for row in rows])
 
 
 def _in_days(connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule]) -> Iterator[_Observed]:
     own = [rule for rule in rules if rule.span == "day"]
     if own:
         zone = contract.entity_zone
-        rows = connection.execute(_BY_DAY, {"contract_id": contract.contract_id, "zone": zone}).all()
-        yield from _added_up(own, [(local_midnight(row.day, zone), row) for row in rows])
-
-
-def _added_up(
-    rules: Sequence[AlertRule], rows: Sequence[tuple[datetime, sa.Row[*tuple[object, ...]]]]
-) -> Iterator[_Observed]:
-    """Yield what each rule observes in each span, from the figures of the products in it."""
-    amounts: dict[str | None, dict[datetime, Decimal]] = defaultdict(dict)
-    quantities: dict[str | None, dict[datetime, Decimal]] = defaultdict(dict)
-    for start, row in rows:
-        for product_id in (row.product_id, None):
-            amounts[product_id][start] = EXACT.add(amounts[product_id].get(start, ZERO), row.amount)
-        quantities[row.product_id][start] = row.quantity
-    for rule in rules:
-        figures = quantities if rule.kind == "usage" else amounts
-        yield from (_Observed(rule, start, figure) for start, figure in figures[rule.product_id].items())
+        rows = connection.execute(_BY_DAY, {"contract_id": contract.contract_id, "zone": zone})
+        yield from _added_up(own, [_ProductFigures(local_midnight(day, zone), *figures) for day, *figures in rows])
 
 
 def _of_balances(
     connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule], as_of: datetime
 ) -> Sequence[_Observed]:
-    """Return what is left in the lots in force; nothing for a contract that has had no lot, which pays as it goes."""
     own = [rule for rule in rules if rule.span == "term"]
     if not own:
         return ()
     today = local_date(as_of, contract.entity_zone)
     facts = {"contract_id": contract.contract_id, "as_of": as_of, "today": today, "days": PACE_DAYS}
-    lots = connection.execute(_LOTS, facts).all()
-    if not lots:
-        return ()
-    in_force = [lot for lot in lots if lot.ends_at is None or as_of < lot.ends_at]
-    granted = total([lot.amount for lot in in_force])
-    left = EXACT.subtract(granted, total([lot.drawn for lot in in_force]))
-    since = as_of - timedelta(days=PACE_DAYS)
-    recent = [lot.start_at for lot in lots if lot.ends_at is None or since < lot.ends_at]
-    days = min(PACE_DAYS, (today - local_date(min(recent, default=as_of), contract.entity_zone)).days)
-    figures = {
-        "balance_amount": left,
-        "balance_percent": percent_left(left, granted),
-        "balance_days": days_left(left, total([lot.drawn_lately for lot in lots]), days=days),
-    }
-    return [_Observed(rule, contract.start_at, figures[rule.kind]) for rule in own]
+    lots = [LotBalance(*row) for row in connection.execute(_LOTS, facts)]
+    figures = balance_figures(lots, as_of=as_of, zone=contract.entity_zone)
+    return [_Observed(rule, contract.start_at, figures[rule.kind]) for rule in own if rule.kind in figures]
 
 
 # --- what is written ----------------------------------------------------------------------------------------------

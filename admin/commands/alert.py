@@ -12,9 +12,10 @@ from admin.connections import books
 from admin.errors import DoorError
 from admin.plain import decimal_text
 from admin.screen import moment, money, say, say_json, show_table
-from ledger import alert_rules, alerts
+from ledger import alert_backtest, alert_rules, alerts
 from ledger.alert_rules import AlertRule, RuleKind, Span
 from ledger.alerts import Alert
+from ledger.contracts import get_contract
 
 application = typer.Typer()
 
@@ -152,6 +153,35 @@ def list_(
         say_json(found)
         return
     _show_alerts(found)
+
+
+@application.command(epilog="Example: meterbook alert backtest budget --contract acme-payg")
+def backtest(
+    rule: RuleId,
+    *,
+    contract: Annotated[str, typer.Option("--contract", metavar="CONTRACT", help="The contract to replay.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a rule would have raised and cleared on a contract, day by day; nothing is written.
+
+    The figures are those of now: usage counts on the day it belongs to, however late it came.
+    """
+    with books() as connection:
+        found = alert_backtest.backtest(connection, rule, contract)
+        currency = get_contract(connection, contract).currency
+        in_money = alert_rules.get_rule(connection, rule).kind in ("spend", "balance_amount")
+    if as_json:
+        say_json(found)
+        return
+    show_table(
+        ("day", "state", "observed", "span from"),
+        [
+            (str(one.day), one.state, money(one.observed, currency if in_money else None), moment(one.span_start))
+            for one in found
+        ],
+        right=("observed",),
+        empty="nothing would have crossed the threshold",
+    )
 
 
 def _show_alerts(found: Sequence[Alert]) -> None:

@@ -79,6 +79,18 @@ def test_crossings_are_listed_newest_first(meterbook: Meterbook, opened: sa.Engi
     assert meterbook("alert", "list", "--open", "--json").content == []
 
 
+def test_a_backtest_shows_the_days_that_would_have_raised(meterbook: Meterbook, opened: sa.Engine) -> None:
+    with opened.begin() as connection:
+        rule(connection, "spend", "4")
+        use(connection, "a", 10_000, "2026-01-10T10:00:00Z")  # 3.00
+        use(connection, "b", 10_000, "2026-01-12T10:00:00Z")  # 6.00
+        accrued(connection, MID_JANUARY)
+    [found] = meterbook("alert", "backtest", "rule", "--contract", "plan", "--json").content
+    assert (found["day"], found["state"], found["observed"]) == ("2026-01-12", "raised", "6")
+    assert "2026-01-12  raised" in meterbook("alert", "backtest", "rule", "--contract", "plan").out
+    assert meterbook("alert", "backtest", "nothing", "--contract", "plan").code == 1
+
+
 def test_rules_and_alerts_over_http(client: httpx.Client, opened: sa.Engine) -> None:
     wanted = {"rule_id": "budget", "kind": "spend", "threshold": "3.00", "contract_id": "plan"}
     made = client.post("/v1/alert-rules", json=wanted)

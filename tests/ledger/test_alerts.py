@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import permutations
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from ledger.alert_rules import disable_rule
 from ledger.alerts import list_alerts, raise_alerts
 from ledger.contracts import lock_contract
 from ledger.customers import Customer, create_customer
+from ledger.database import undone
 from ledger.errors import NotFoundError
 from ledger.invoices import draft_period, finalise
 from tests.ledger.alerting import accrued, crossings, put_out_keys, rule
@@ -253,6 +255,25 @@ def test_alerts_that_are_open_are_those_not_cleared_of_rules_in_force(shop: sa.C
     assert len(list_alerts(shop, limit=2)) == 2
     with pytest.raises(NotFoundError, match="contract nothing does not exist"):
         list_alerts(shop, contract_id="nothing")
+
+
+def test_whatever_order_usage_comes_in_the_same_alerts_are_open_in_the_end(shop: sa.Connection) -> None:
+    start(shop, products=[TOKENS], commits=[])
+    rule(shop, "spend", "3")
+    rule(shop, "spend", "2.5", rule_id="day", span="day")
+    rule(shop, "spend", "4.5", rule_id="higher")
+    use(shop, "first", 2_000, "2026-01-09T10:00:00Z")
+    # With 3.00 on the 10th and 1.20 on the 11th it is 4.80; taking back 0.60 of the latest usage leaves 4.20.
+    parts = [("a", 10_000, "10T10"), ("back", -2_000, "12T11"), ("b", 4_000, "11T10")]
+    ends = set()
+    for order in permutations(parts):
+        with undone(shop):
+            for key, number, at in order:
+                use(shop, key, number, f"2026-01-{at}:00:00Z")
+                accrued(shop, MID_JANUARY)
+            found = list_alerts(shop, open_only=True)
+            ends.add(tuple((one.rule_id, f"{one.span_start:%Y-%m-%dT%H}") for one in found))
+    assert ends == {(("day", "2026-01-09T23"), ("rule", JANUARY))}
 
 
 def test_without_rules_it_is_one_statement_and_ten_thousand_rules_of_others_add_none(shop: sa.Connection) -> None:

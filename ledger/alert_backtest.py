@@ -1,0 +1,110 @@
+"""Backtest: what a rule would have raised and cleared on a contract, replayed day by day from the figures of now.
+
+Each day of the entity is seen as it stood in its last instant. Usage counts on the day that it belongs to, however late
+it came, so that what was raised and cleared within one day, or by late usage, does not appear.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from ledger.alert_rules import AlertRule, get_rule
+from ledger.alerts import PACE_DAYS, LotBalance, balance_figures
+from ledger.contracts import Contract, get_contract, lots_of
+from pricing.calendar import local_date, local_midnight
+from pricing.money import EXACT, ZERO, total
+from pricing.thresholds import Crossing, crossing
+
+DAY = timedelta(days=1)
+INSTANT = timedelta(microseconds=1)
+Seen = tuple[date, datetime, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A crossing that a rule would have had on a day, the `number`th in the span from `span_start`."""
+
+    day: date
+    span_start: datetime
+    number: int
+    state: Crossing
+    observed: Decimal
+
+
+def backtest(connection: sa.Connection, rule_id: str, contract_id: str) -> tuple[Replayed, ...]:
+    """Return the crossings of a rule, also a disabled one or one on other contracts, on a contract, in order of time.
+
+    Nothing is written. Raises `NotFoundError`.
+    """
+    rule, contract = get_rule(connection, rule_id), get_contract(connection, contract_id)
+    seen = {"period": _in_periods, "day": _in_days, "term": _of_balances}[rule.span](connection, contract, rule)
+    numbers: dict[datetime, int] = defaultdict(int)
+    found = []
+    for day, span_start, figure in seen:
+        state = crossing(rule.bounds, figure, raised=numbers[span_start] % 2 == 1)
+        if state is not None:
+            numbers[span_start] += 1
+            found.append(Replayed(day, span_start, numbers[span_start], state, figure))
+    return tuple(found)
+
+
+def _in_periods(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
+    reached: dict[datetime, Decimal] = defaultdict(Decimal)
+    for day, period_start, figure in _parts(connection, contract, rule):
+        reached[period_start] = EXACT.add(reached[period_start], figure)
+        yield day, period_start, reached[period_start]
+
+
+def _in_days(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
+    for day, parts in groupby(_parts(connection, contract, rule), key=lambda part: part[0]):
+        yield day, local_midnight(day, contract.entity_zone), total([figure for _, _, figure in parts])
+
+
+def _parts(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
+    """Yield what each day adds to each period, in order of days."""
+    facts = {"contract_id": contract.contract_id, "product_id": rule.product_id}
+    for row in connection.execute(_BY_DAY, facts):
+        yield row.day, row.period_start, row.quantity if rule.kind == "usage" else row.amount
+
+
+def _of_balances(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
+    zone = contract.entity_zone
+    draws: dict[str, dict[date, Decimal]] = defaultdict(dict)
+    for row in connection.execute(_DRAWS, {"contract_id": contract.contract_id}):
+        draws[row.lot_id][row.day] = row.amount
+    lots = lots_of(connection, contract.contract_id)
+    if not lots or contract.accrued_at is None:
+        return
+    day, last = local_date(min(lot.start for lot in lots), zone), local_date(contract.accrued_at, zone)
+    drawn: dict[str, Decimal] = defaultdict(Decimal)
+    while day <= last:
+        at = local_midnight(day + DAY, zone) - INSTANT
+        lately = [day - n * DAY for n in range(1, PACE_DAYS + 1)]
+        balances = []
+        for lot in lots:
+            own = draws[lot.lot_id]
+            drawn[lot.lot_id] = EXACT.add(drawn[lot.lot_id], own.get(day, ZERO))
+            if lot.start <= at:
+                pace = total([own[earlier] for earlier in lately if earlier in own])
+                balances.append(LotBalance(lot.amount, lot.start, lot.end, drawn[lot.lot_id], pace))
+        yield day, contract.start_at, balance_figures(balances, as_of=at, zone=zone)[rule.kind]
+        day += DAY
+
+
+_BY_DAY = sa.text("""
+select day, period_start, sum(amount) as amount, coalesce(sum(quantity) filter (where kind = 'usage'), 0) as quantity
+from accrued
+where contract_id = :contract_id and kind <> 'breakage'
+    and (cast(:product_id as text) is null or product_id = :product_id)
+group by day, period_start order by day, period_start
+""")
+
+_DRAWS = sa.text("""
+select lot_id, day, sum(amount) as amount from accrued
+where contract_id = :contract_id and lot_id <> '' and kind = 'usage' group by lot_id, day
+""")
