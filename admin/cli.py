@@ -23,6 +23,10 @@ NOUNS = {
         "What was agreed: prices, commits, invoicing and collection.",
         "meterbook contract start contract.yaml --start 2026-10-01",
     ),
+    "credit": (
+        "Credits and prepaid amounts: granted, changed, and burning down.",
+        "meterbook credit balance acme-payg",
+    ),
     "catalog": ("Everything that is sold and agreed, as files.", "meterbook catalog apply catalog --plan"),
     "price": ("How amounts came about.", "meterbook price explain acme-payg"),
     "usage": ("The events: send them, and see what became of them.", "meterbook usage send events.jsonl"),

@@ -16,7 +16,7 @@ from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
 from ledger.contract_checks import grid_problems
 from ledger.contracts import Contract, lock_both, lots_of, refuse, terms_of
-from ledger.errors import ConflictError, NotFoundError, StateError
+from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.intake.attribution import mark_contract
 from ledger.periods import frozen_until, list_periods
 from ledger.shares import ACCRUED, LARGEST, Place, Share, post_difference, standing
@@ -26,6 +26,9 @@ from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.product_checks import is_fee
 from pricing.segments import terms_in_force
 from pricing.terms import Terms
+
+FIRST_YEAR, LAST_YEAR = 2000, 2999
+HIGHEST_PRIORITY = 1_000_000
 
 LotKind = Literal["commit", "promotional"]
 ChangeKind = Literal["void", "expiry"]
@@ -79,6 +82,11 @@ def recorded_lots(connection: sa.Connection, contract_id: str) -> tuple[Recorded
     return _lots(connection, _LOT.c.contract_id == contract_id)
 
 
+def contract_of_lot(connection: sa.Connection, lot_id: str) -> str:
+    """Return the contract of a lot; raise `NotFoundError`."""
+    return _lot(connection, lot_id).contract_id
+
+
 def drawn_from_lots(connection: sa.Connection, contract_id: str) -> dict[str, Decimal]:
     """Return what the usage in the books has drawn from each lot; lots that paid nothing may be missing."""
     rows = connection.execute(_DRAWN, {"contract_id": contract_id})
@@ -112,8 +120,9 @@ def grant_credit(
     check_slug("credit", credit_id)
     for field, text in (("name", name), ("reason", reason), ("by", by)):
         check_text(field, text)
-    for field, moment in (("start", start), ("at", at), *((("end", end),) if end is not None else ())):
-        check_aware(field, moment)
+    check_aware("at", at)
+    for field, moment in (("start", start), *((("end", end),) if end is not None else ())):
+        _check_moment(field, moment)
     contract, bucket_minutes = lock_both(connection, contract_id)
     wanted = RecordedLot(
         f"{contract_id}.{credit_id}", contract_id, name, "promotional", amount, start, end,
@@ -124,6 +133,7 @@ def grant_credit(
     what = f"credit {credit_id} of contract {contract_id} cannot be granted"
     problems = [
         *_amount_problems(amount),
+        *_priority_problems(priority),
         *_window_problems(contract, start, end),
         *grid_problems({"start": start, "end": end}, bucket_minutes),
     ]
@@ -168,6 +178,11 @@ def _amount_problems(amount: Decimal) -> Iterator[str]:
         yield f"amount {amount} must be a number above zero, with at most 26 digits before the point"
     elif to_ledger_scale(amount) != amount:
         yield f"amount {amount:f} must have at most twelve decimals"
+
+
+def _priority_problems(priority: int) -> Iterator[str]:
+    if not 0 <= priority <= HIGHEST_PRIORITY:
+        yield f"priority {priority} must be from 0, which burns first, to {HIGHEST_PRIORITY}"
 
 
 def _window_problems(contract: Contract, start: datetime, end: datetime | None) -> Iterator[str]:
@@ -237,7 +252,7 @@ def move_expiry(connection: sa.Connection, lot_id: str, *, end: datetime, reason
     for a voided lot and an end that is invoiced.
     """
     _check_change(reason, by, at)
-    check_aware("end", end)
+    _check_moment("end", end)
     contract, bucket_minutes, lot = _locked(connection, lot_id)
     if lot.is_voided:
         raise StateError(f"lot {lot_id} is voided; grant another credit instead of moving its end")
@@ -252,6 +267,13 @@ def move_expiry(connection: sa.Connection, lot_id: str, *, end: datetime, reason
     refuse(f"the end of lot {lot_id} cannot be moved", problems)
     _refuse_frozen(connection, contract.contract_id, f"lot {lot_id} would end", end)
     _change(connection, lot, LotChange("expiry", end, reason, by, at))
+
+
+def _check_moment(field: str, moment: datetime) -> None:
+    """Refuse a moment without a zone, and one so far away that it has no day in some zone."""
+    check_aware(field, moment)
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise InvalidError(f"{field} {moment.isoformat()} must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
 
 
 def _check_change(reason: str, by: str, at: datetime) -> None:

@@ -43,7 +43,7 @@ def end_of(end: datetime | None, term_end: datetime | None) -> datetime | None:
 
 def is_settled(end: datetime | None, grace: timedelta, at: datetime) -> bool:
     """Say whether a lot with this end (see `end_of`) is settled: late usage has had its `grace`, None never is."""
-    return end is not None and end + grace <= at
+    return end is not None and end <= at - grace
 
 
 def figures_of(amount: Decimal, drawn: Decimal, *, is_over: bool, is_voided: bool) -> Figures:

@@ -12,7 +12,18 @@ from admin.connections import database_engine
 from admin.durable import Durable
 from admin.entering import Entering
 from admin.gathering import Gathering
-from admin.http import alerts, completeness, corrections, health, receipts, spend, stripe_webhook, trace, usage
+from admin.http import (
+    alerts,
+    completeness,
+    corrections,
+    credits as credit_routes,
+    health,
+    receipts,
+    spend,
+    stripe_webhook,
+    trace,
+    usage,
+)
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
 from admin.http.described import describe_problems
@@ -53,7 +64,18 @@ def create_app(settings: Settings) -> FastAPI:
     application = FastAPIOffline(
         redoc_url=None, title="Meterbook", summary="Usage billing", description=ABOUT, lifespan=lifespan
     )
-    for module in (usage, corrections, completeness, receipts, trace, spend, alerts, stripe_webhook, health):
+    for module in (
+        usage,
+        corrections,
+        completeness,
+        receipts,
+        trace,
+        spend,
+        credit_routes,
+        alerts,
+        stripe_webhook,
+        health,
+    ):
         application.include_router(module.router)
     for door in (cloudevents, metronome, lago, shared_path):
         application.include_router(door.router)

@@ -80,6 +80,6 @@ def _drawn(draws: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
 def _settled_end(contract: Contract, lot_end: datetime | None) -> datetime | None:
     """Return when a lot could be drawn no more, once that is settled as of the last accrual; None before."""
     ends = [moment for moment in (lot_end, contract.end_at) if moment is not None]
-    if not ends or contract.accrued_at is None or min(ends) + contract.grace > contract.accrued_at:
+    if not ends or contract.accrued_at is None or min(ends) > contract.accrued_at - contract.grace:
         return None
     return min(ends)

@@ -123,6 +123,8 @@ def test_the_same_credit_again_is_harmless_and_another_one_under_its_id_is_a_con
         ({"name": " "}, "name ' ' must be 1 to 200 printable characters"),
         ({"reason": ""}, "reason '' must be"),
         ({"start": datetime(2026, 1, 10)}, "start 2026-01-10T00:00:00 has no time zone"),  # noqa: DTZ001 - refused
+        ({"end": datetime(9999, 12, 31, tzinfo=UTC)}, "end 9999-12-31.* must lie in the years 2000 to 2999"),
+        ({"priority": -1}, "priority -1 must be from 0, which burns first, to 1000000"),
         ({"credit_id": "A gift"}, "credit 'A gift' must be"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
