@@ -250,6 +250,7 @@ class Stack:
         if "temporal" in ports:
             settings["TEMPORAL_ADDRESS"] = f"{LOCALHOST}:{ports['temporal']}"
             settings["TEMPORAL_UI"] = f"http://{LOCALHOST}:{ports['temporal ui']}"
+            settings["METERBOOK_WEBHOOK_ALLOW_PRIVATE"] = "true"  # for `meterbook webhook listen`
         if "stripe" in ports:
             settings["STRIPE_API_KEY"] = state.stripe_key
             settings["STRIPE_API_BASE"] = f"http://{LOCALHOST}:{ports['stripe']}"
