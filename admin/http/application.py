@@ -12,18 +12,8 @@ from admin.connections import database_engine
 from admin.durable import Durable
 from admin.entering import Entering
 from admin.gathering import Gathering
-from admin.http import (
-    alerts,
-    completeness,
-    corrections,
-    credits as credit_routes,
-    health,
-    receipts,
-    spend,
-    stripe_webhook,
-    trace,
-    usage,
-)
+from admin.http import alerts, completeness, corrections, health, receipts, spend, stripe_webhook, trace, usage
+from admin.http import credits as credit_routes
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
 from admin.http.described import describe_problems
