@@ -1,7 +1,8 @@
 """Recharges: a prepaid balance that is low is filled up, and what fills it up is granted once it is paid.
 
 A recharge has an invoice of its own, and at most one of a contract is under way. One that cannot be collected pauses
-the contract's recharges until a payment of the customer comes in, or the customer pays by another card.
+the contract's recharges until a payment of the customer comes in, or the customer pays by another card. Each step is
+put out as a fact: `recharge.begun`, `recharge.paid`, `recharge.failed`.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ledger.definitions import RECHARGE_ID, RechargePolicy
 from ledger.errors import NotFoundError
 from ledger.intake.attribution import mark_contract
 from ledger.invoices import draft_recharge, get_invoice
+from ledger.outbox import put_out
 from ledger.periods import frozen_until
 from pricing.calendar import Period, local_date, local_midnight
 from pricing.money import EXACT, ZERO, currency, round_to_currency, total
@@ -125,7 +127,7 @@ def begin_recharge(connection: sa.Connection, contract_id: str, number: int, *, 
             begun_at=at,
         )
     )
-    return get_recharge(connection, contract_id, number)
+    return _put_out(connection, contract, number, at=at)
 
 
 def settle_recharge(connection: sa.Connection, contract_id: str, number: int, *, at: datetime) -> Recharge:
@@ -138,14 +140,17 @@ def settle_recharge(connection: sa.Connection, contract_id: str, number: int, *,
     contract, bucket_minutes = lock_both(connection, contract_id)
     found = get_recharge(connection, contract_id, number)
     invoice = get_invoice(connection, found.invoice_id)
-    if invoice.state == "paid" and found.state != "paid":
+    is_paid = invoice.state == "paid"
+    if found.state == "paid" or not (is_paid or (invoice.state == "uncollectible" and found.state == "begun")):
+        return found
+    if is_paid:
         start = _bucket_start(at, bucket_minutes)
         _grant(connection, contract, found, start=max(start, frozen_until(connection, contract_id) or start))
         _update(connection, found, state="paid", settled_at=at, payments_before=None, payment_method=None)
         mark_contract(connection, contract_id)
-    elif invoice.state == "uncollectible" and found.state == "begun":
+    else:
         _update(connection, found, state="failed", settled_at=at, **_standing(connection, contract.customer_id))
-    return get_recharge(connection, contract_id, number)
+    return _put_out(connection, contract, number, at=at)
 
 
 def is_paused(connection: sa.Connection, contract_id: str) -> bool:
@@ -246,6 +251,28 @@ def _grant(connection: sa.Connection, contract: Contract, found: Recharge, *, st
                 reason=f"discount of {found.lot_id}",
             )
         )
+
+
+def _put_out(connection: sa.Connection, contract: Contract, number: int, *, at: datetime) -> Recharge:
+    """Put out how a recharge stands from a moment on, and return it."""
+    found = get_recharge(connection, contract.contract_id, number)
+    put_out(
+        connection,
+        key=f"recharge/{found.contract_id}/{number}/{found.state}",
+        kind=f"recharge.{found.state}",
+        contract_id=found.contract_id,
+        payload={
+            "contract_id": found.contract_id,
+            "number": number,
+            "state": found.state,
+            "invoice_id": found.invoice_id,
+            "granted": found.granted,
+            "charged": found.charged,
+            "currency": contract.currency,
+            "at": at,
+        },
+    )
+    return found
 
 
 def bonus_of(lot_id: str) -> str:

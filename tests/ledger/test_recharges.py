@@ -220,6 +220,33 @@ def test_the_same_steps_again_change_nothing(shop: sa.Connection) -> None:
     assert (balances(shop), lots(shop)) == before
 
 
+def test_each_step_is_put_out_once(shop: sa.Connection) -> None:
+    sell(shop)
+    spent(shop, 20_000)
+    failed(shop)
+    pay(shop, "plan.recharge-1")
+    for _ in range(2):
+        settle_recharge(shop, "plan", 1, at=NOON + DAY)
+    rows = shop.execute(
+        sa.text("select kind, contract_id, payload from outbox where kind like 'recharge.%' order by sequence")
+    ).all()
+    assert [(row.kind, row.contract_id) for row in rows] == [
+        ("recharge.begun", "plan"),
+        ("recharge.failed", "plan"),
+        ("recharge.paid", "plan"),
+    ]
+    assert rows[2].payload == {
+        "contract_id": "plan",
+        "number": 1,
+        "state": "paid",
+        "invoice_id": "plan.recharge-1",
+        "granted": "20",
+        "charged": "20",
+        "currency": "EUR",
+        "at": "2026-01-21T12:30:00Z",
+    }
+
+
 def test_what_is_not_due_is_not_begun(shop: sa.Connection) -> None:
     sell(shop)
     accrue(shop, "plan", as_of=NOON)
