@@ -4,6 +4,7 @@ What is captured stays held until the accrual that brings its usage to the books
 Locks are taken as `ledger.gates` says; a capture locks its customer first, because intake does.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from ledger import schema
-from ledger.checks import check_aware, check_text
+from ledger.checks import check_aware
 from ledger.contracts import get_contract, lots_of
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.gate_figures import check_figure, held_against, held_of
@@ -36,7 +37,8 @@ from pricing.money import EXACT, WIDE, ZERO
 HoldState = Literal["held", "captured", "released", "expired", "accrued"]
 Excess = Literal["refuse", "take"]
 """What becomes of usage above what is held: the capture is refused, or the rest is taken as usage."""
-LONGEST_ID = 128
+HOLD_ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+"""What an id must look like: it stands in addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +321,11 @@ def _conflict(event: UsageEvent) -> ConflictError:
 
 
 def _check(hold_id: str, units: Decimal | None, amount: Decimal | None, expires_at: datetime, at: datetime) -> None:
-    check_text("hold_id", hold_id, longest=LONGEST_ID)
+    if not re.fullmatch(HOLD_ID, hold_id):
+        raise InvalidError(
+            f"hold_id {hold_id[:128]!r} must be 1 to 128 letters, digits, dots, hyphens, underscores or colons, "
+            "starting with a letter or digit"
+        )
     check_aware("expires_at", expires_at)
     check_aware("at", at)
     if (units is None) == (amount is None):
