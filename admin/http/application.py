@@ -12,7 +12,7 @@ from admin.connections import database_engine
 from admin.durable import Durable
 from admin.entering import Entering
 from admin.gathering import Gathering
-from admin.http import alerts, completeness, corrections, health, receipts, spend, stripe_webhook, trace, usage
+from admin.http import alerts, completeness, corrections, gates, health, receipts, spend, stripe_webhook, trace, usage
 from admin.http import credits as credit_routes
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         receipts,
         trace,
         spend,
+        gates,
         credit_routes,
         alerts,
         stripe_webhook,
