@@ -47,9 +47,10 @@ NAME_THREADS = 64
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Send what is due at an endpoint."""
+    """Send what is due at an endpoint by now, or by `at` (UTC) where the asker's clock is ahead."""
 
     endpoint_id: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class DeliveryActivities:
     @activity.defn
     async def deliver(self, request: Deliver) -> Delivered:
         """Send up to 50 due messages and record each attempt in a transaction of its own."""
-        endpoint, secrets, due = await self._in_ledger(lambda connection: _due(connection, request.endpoint_id))
+        endpoint, secrets, due = await self._in_ledger(lambda connection: _due(connection, request))
         turns = asyncio.Semaphore(AT_A_TIME)
 
         async def send_one(delivery: DueDelivery) -> None:
@@ -176,12 +177,12 @@ class DeliveryActivities:
         return await asyncio.get_running_loop().run_in_executor(self._ledger, transaction)
 
 
-def _due(connection: sa.Connection, endpoint_id: str) -> tuple[Endpoint, tuple[str, ...], tuple[DueDelivery, ...]]:
-    at = datetime.now(UTC)
+def _due(connection: sa.Connection, request: Deliver) -> tuple[Endpoint, tuple[str, ...], tuple[DueDelivery, ...]]:
+    now = datetime.now(UTC)
     return (
-        get_endpoint(connection, endpoint_id),
-        signing_secrets(connection, endpoint_id, at=at),
-        due_deliveries(connection, endpoint_id, at=at, limit=DELIVERIES),
+        get_endpoint(connection, request.endpoint_id),
+        signing_secrets(connection, request.endpoint_id, at=now),
+        due_deliveries(connection, request.endpoint_id, at=max(now, request.at), limit=DELIVERIES),
     )
 
 

@@ -90,7 +90,7 @@ class WebhookWorkflow:
         self._rounds += 1
         try:
             delivered = await workflow.execute_activity_method(
-                DeliveryActivities.deliver, Deliver(state.endpoint_id), **DELIVERY
+                DeliveryActivities.deliver, Deliver(state.endpoint_id, workflow.now()), **DELIVERY
             )
         except ActivityError as error:  # only an endpoint that is not recorded is refused
             raise refused(error) from error

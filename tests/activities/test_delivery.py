@@ -38,10 +38,15 @@ def endpoint(engine: sa.Engine, url: str, endpoint_id: str = "hook", *, facts: i
 
 
 async def deliver(
-    engine: sa.Engine, endpoint_id: str = "hook", *, allow_private: bool = True, within: float = 5
+    engine: sa.Engine,
+    endpoint_id: str = "hook",
+    *,
+    allow_private: bool = True,
+    within: float = 5,
+    at: datetime | None = None,
 ) -> Delivered:
     activities = DeliveryActivities(engine, allow_private=allow_private, answer_within=timedelta(seconds=within))
-    return await ActivityEnvironment().run(activities.deliver, Deliver(endpoint_id))
+    return await ActivityEnvironment().run(activities.deliver, Deliver(endpoint_id, at or datetime.now(UTC)))
 
 
 def deliveries(engine: sa.Engine, endpoint_id: str = "hook") -> tuple[Delivery, ...]:
@@ -93,6 +98,15 @@ async def test_a_failure_is_tried_again_under_the_same_id_and_body(engine: sa.En
         one, two = receiver.taken
     assert (one.headers["webhook-id"], one.body) == (two.headers["webhook-id"], two.body)
     assert answered(engine) == ("delivered", 2, "200 OK")
+
+
+async def test_what_is_due_by_the_askers_clock_is_sent_though_this_clock_is_behind(engine: sa.Engine) -> None:
+    with receiving(status(500)) as receiver:
+        endpoint(engine, receiver.url)
+        first = await deliver(engine)
+        assert first.next_due is not None
+        assert (await deliver(engine, at=first.next_due - timedelta(microseconds=1))).attempts == 0
+        assert (await deliver(engine, at=first.next_due)).attempts == 1
 
 
 async def test_a_receiver_that_hangs_is_given_up_in_time(engine: sa.Engine) -> None:

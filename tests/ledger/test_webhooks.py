@@ -324,6 +324,16 @@ def test_replay_sends_everything_again_from_a_sequence_number_on(engine: sa.Engi
         assert other not in [found.sequence for found in list_deliveries(connection, "hook")]
 
 
+def test_an_endpoint_is_woken_early_rather_than_late_where_clocks_differ(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        endpoint(connection)
+        fact(connection, "one")
+        due = next_due(connection, "hook")
+        assert due is not None
+        assert due_endpoints(connection, at=due - timedelta(seconds=5)) == ("hook",)
+        assert due_endpoints(connection, at=due - timedelta(seconds=6)) == ()
+
+
 def test_what_does_not_exist_is_named(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         for ask in (
