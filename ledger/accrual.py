@@ -103,6 +103,7 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     [rated] = _rate(connection, basis)[1]
     this = (ACCRUED.c.period_start == period_start) & (ACCRUED.c.kind != "breakage")
     post_difference(connection, contract, _shares(basis, [rated]), standing(connection, contract_id, this))
+    post_expired(connection, contract, as_of=contract.accrued_at or at)  # of what this may have drawn, late or not
     types = event_types_of(basis.rules)
     record_frozen(
         connection,

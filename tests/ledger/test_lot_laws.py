@@ -17,12 +17,13 @@ from ledger.credits import credit_balance
 from ledger.database import undone
 from ledger.errors import InvalidError, StateError
 from ledger.invoices import draft_period, finalise
-from ledger.lots import drawn_from_lots, grant_credit, move_expiry, post_expired, recorded_lots, void_lot
+from ledger.lots import drawn_from_lots, grant_credit, move_expiry, recorded_lots, void_lot
 from ledger.reports import trial_balance
 from ledger.verification import verify
 from pricing.expiry import end_of, is_settled
 from pricing.money import EXACT, ZERO
 from tests.ledger.books import (
+    FEBRUARY_STARTS,
     FOURTH_OF_FEBRUARY,
     JANUARY_STARTS,
     TOKENS,
@@ -88,7 +89,7 @@ def take(connection: sa.Connection, n: int, step: Step) -> None:
             case "move":
                 move_expiry(connection, chosen, end=other, reason="another end", by="ada", at=at)
             case _ if at >= FOURTH_OF_FEBRUARY and not is_billed(connection):
-                follow(connection, at)
+                accrue(connection, "plan", as_of=at)
                 finalise(connection, draft_period(connection, "plan", JANUARY_STARTS, at=at).invoice_id, at=at)
     except (InvalidError, StateError):
         return
@@ -99,13 +100,6 @@ def is_billed(connection: sa.Connection) -> bool:
         sa.text("select exists (select from contract_period where state <> 'open')")
     ).scalar_one()
     return found
-
-
-def follow(connection: sa.Connection, at: datetime) -> None:
-    """Bring the books up to a moment, breakage included."""
-    accrue(connection, "plan", as_of=at)
-    contract = get_contract(connection, "plan")
-    post_expired(connection, contract, as_of=contract.accrued_at or at)
 
 
 def deferred(connection: sa.Connection) -> dict[str, Decimal]:
@@ -149,14 +143,14 @@ def test_after_every_step_lots_and_books_agree_and_coming_all_at_the_end_is_the_
         with undone(shop):
             for n, step in in_order(steps):
                 take(shop, n, step)
-                follow(shop, FIRST + timedelta(days=step.day, hours=12))
+                accrue(shop, "plan", as_of=FIRST + timedelta(days=step.day, hours=12))
                 assert_sound(shop, FIRST + timedelta(days=step.day, hours=12))
-            follow(shop, LAST)
+            accrue(shop, "plan", as_of=LAST)
             assert_sound(shop, LAST)
             step_by_step = figures(shop)
         for n, step in in_order(steps):
             take(shop, n, step)
-        follow(shop, LAST)
+        accrue(shop, "plan", as_of=LAST)
         assert figures(shop) == step_by_step
 
 
@@ -174,7 +168,7 @@ def test_verification_reaches_the_same_lots_by_a_path_of_its_own(engine: sa.Engi
         open_invoice(connection)
         for n, step in in_order(steps):
             take(connection, n, step)
-        follow(connection, LAST)
+        accrue(connection, "plan", as_of=LAST)
     assert found_wrong(engine) == {}
 
 
@@ -185,16 +179,34 @@ def test_what_was_billed_by_an_end_is_proved_by_it_after_the_end_was_moved(engin
         open_invoice(connection)
         use(connection, "a", 1_000, "2026-01-10T10:00:00Z")  # 0.30, drawn
         use(connection, "b", 2_000, "2026-01-25T10:00:00Z")  # 0.60, after the lot's end
-        follow(connection, FOURTH_OF_FEBRUARY)
+        accrue(connection, "plan", as_of=FOURTH_OF_FEBRUARY)
         invoice = draft_period(connection, "plan", JANUARY_STARTS, at=FOURTH_OF_FEBRUARY)
         assert finalise(connection, invoice.invoice_id, at=FOURTH_OF_FEBRUARY).total == Decimal("0.60")
         end = datetime(2026, 2, 20, tzinfo=UTC)
         move_expiry(connection, "plan.prepaid", end=end, reason="goodwill", by="bob", at=FOURTH_OF_FEBRUARY)
         use(connection, "late", 3_000, "2026-01-26T10:00:00Z")  # 0.90, late, in the window of now
-        follow(connection, datetime(2026, 2, 10, tzinfo=UTC))
+        accrue(connection, "plan", as_of=datetime(2026, 2, 10, tzinfo=UTC))
         # 4.00 - 0.30 - 0.90; what January's invoice asks for stays asked for
         assert deferred(connection) == {"plan.prepaid": Decimal("2.80")}
     assert found_wrong(engine) == {}
+
+
+def test_late_usage_that_an_invoice_brings_to_the_books_is_taken_out_of_breakage_with_it(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        open_shop(connection)
+        start(connection, products=[TOKENS], commits=COMMITS[:1])
+        open_invoice(connection)
+        use(connection, "a", 1_000, "2026-01-10T10:00:00Z")  # 0.30, drawn
+        accrue(connection, "plan", as_of=FOURTH_OF_FEBRUARY)
+        january = draft_period(connection, "plan", JANUARY_STARTS, at=FOURTH_OF_FEBRUARY)
+        finalise(connection, january.invoice_id, at=FOURTH_OF_FEBRUARY)
+        accrue(connection, "plan", as_of=LAST)
+        use(connection, "late", 3_000, "2026-01-12T10:00:00Z")  # 0.90
+        draft_period(connection, "plan", FEBRUARY_STARTS, at=LAST)
+    assert found_wrong(engine) == {}
+    with engine.begin() as connection:
+        [row] = connection.execute(sa.text("select amount from accrued where kind = 'breakage'"))
+        assert row.amount == Decimal("2.80")  # 4.00 - 0.30 - 0.90
 
 
 def found_wrong(engine: sa.Engine) -> dict[str, str]:

@@ -57,8 +57,6 @@ def grant(connection: sa.Connection, amount: str = "2.00", credit_id: str = "gif
 def follow(connection: sa.Connection, at: datetime = FOURTH_OF_FEBRUARY) -> None:
     """Bring the books up to a moment, breakage included."""
     accrue(connection, "plan", as_of=at)
-    contract = get_contract(connection, "plan")
-    post_expired(connection, contract, as_of=contract.accrued_at or at)
 
 
 def left(connection: sa.Connection) -> dict[str, str]:
