@@ -14,6 +14,7 @@ from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
 from ledger.gates import note_problem
 from ledger.pace import next_after
 from ledger.periods import list_periods
+from ledger.recharges import next_recharge
 from ledger.webhooks import due_endpoints
 from pricing.calendar import local_date
 from pricing.errors import PricingError
@@ -42,7 +43,8 @@ class AccruedUsage:
     """What the contract's workflow needs to know after an accrual; `problem` says why rating stopped.
 
     `next_boundary` is when a period ends or begins next; `finished` means ended with every period invoiced. News of
-    usage may wait for `next_after`. `endpoints` are those of webhooks that have alerts to hear.
+    usage may wait for `next_after`. `endpoints` are those of webhooks that have alerts to hear, `recharge`
+    is the number of the one that the balance asks for.
     """
 
     entity_id: str
@@ -54,6 +56,7 @@ class AccruedUsage:
     problem: str | None
     next_after: timedelta = timedelta()
     endpoints: tuple[str, ...] = ()
+    recharge: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class ContractActivities:
                 took = timedelta(seconds=thread_time() - begin)
                 accrued = _accrued(connection, accrual, next_after(connection, request.contract_id, took=took))
                 told = due_endpoints(connection, at=datetime.now(UTC)) if accrual.crossings else ()
-                return replace(accrued, endpoints=told)
+                recharge = next_recharge(connection, accrual.contract, at=request.as_of)
+                return replace(accrued, endpoints=told, recharge=recharge)
         except (ClosedPeriodError, NotFoundError):
             raise
         except (PricingError, MeterbookError) as error:

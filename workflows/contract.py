@@ -38,9 +38,11 @@ with workflow.unsafe.imports_passed_through():
         PERIOD_END,
         contract_workflow_id,
         invoice_workflow_id,
+        recharge_workflow_id,
         webhook_workflow_id,
     )
     from workflows.policies import LEDGER, LEDGER_INSISTENT, refused
+    from workflows.recharge import RechargeRequest, RechargeWorkflow
 
 MAX_SIGNAL_BYTES = 64 * 1024
 MAX_TAKE_IN_BYTES = 400 * 1024
@@ -254,6 +256,8 @@ class ContractWorkflow:
         if accrued.problem is None:
             state.next_boundary = accrued.next_boundary
             await self._start_invoices(accrued)
+        if accrued.recharge is not None:
+            await self._start_recharge(accrued.recharge)
         for endpoint_id in accrued.endpoints:  # what it is to hear is in the database: a wake that fails is no loss
             await hint(webhook_workflow_id(endpoint_id), "wake")
         self._show(accrued)
@@ -302,6 +306,19 @@ class ContractWorkflow:
             )
         except WorkflowAlreadyStartedError:
             workflow.logger.info("invoice %s is under way already", period.invoice_id)
+
+    async def _start_recharge(self, number: int) -> None:
+        try:
+            await workflow.start_child_workflow(
+                RechargeWorkflow.run,
+                RechargeRequest(self._state.contract_id, number),
+                id=recharge_workflow_id(self._state.contract_id, number),
+                task_queue=CONTRACTS_QUEUE,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,  # one that found nothing due may be asked again
+            )
+        except WorkflowAlreadyStartedError:
+            workflow.logger.info("recharge %s is under way already", number)
 
     async def _accrued_anew(self) -> str | None:
         """Wait for an accrual that begins from now on; return the problem that stopped it."""
