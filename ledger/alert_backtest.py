@@ -14,7 +14,7 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from ledger.alert_rules import AlertRule, get_rule
-from ledger.alerts import PACE_DAYS, LotBalance, balance_figures
+from ledger.alerts import PACE_DAYS, LotBalance, lot_figure
 from ledger.contracts import Contract, get_contract, lots_of
 from pricing.calendar import local_date, local_midnight
 from pricing.money import EXACT, ZERO, total
@@ -42,7 +42,7 @@ def backtest(connection: sa.Connection, rule_id: str, contract_id: str) -> tuple
     Nothing is written. Raises `NotFoundError`.
     """
     rule, contract = get_rule(connection, rule_id), get_contract(connection, contract_id)
-    seen = {"period": _in_periods, "day": _in_days, "term": _of_balances}[rule.span](connection, contract, rule)
+    seen = {"period": _in_periods, "day": _in_days, "term": _of_lots}[rule.span](connection, contract, rule)
     numbers: dict[datetime, int] = defaultdict(int)
     found = []
     for day, span_start, figure in seen:
@@ -72,7 +72,7 @@ def _parts(connection: sa.Connection, contract: Contract, rule: AlertRule) -> It
         yield row.day, row.period_start, row.quantity if rule.kind == "usage" else row.amount
 
 
-def _of_balances(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
+def _of_lots(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
     zone = contract.entity_zone
     draws: dict[str, dict[date, Decimal]] = defaultdict(dict)
     for row in connection.execute(_DRAWS, {"contract_id": contract.contract_id}):
@@ -91,8 +91,10 @@ def _of_balances(connection: sa.Connection, contract: Contract, rule: AlertRule)
             drawn[lot.lot_id] = EXACT.add(drawn[lot.lot_id], own.get(day, ZERO))
             if lot.start <= at:
                 pace = total([own[earlier] for earlier in lately if earlier in own])
-                balances.append(LotBalance(lot.amount, lot.start, lot.end, drawn[lot.lot_id], pace))
-        yield day, contract.start_at, balance_figures(balances, as_of=at, zone=zone)[rule.kind]
+                balances.append(LotBalance(lot.lot_id, lot.amount, lot.start, lot.end, drawn[lot.lot_id], pace))
+        figure = lot_figure(rule, balances, as_of=at, zone=zone)
+        if figure is not None:
+            yield day, contract.start_at, figure
         day += DAY
 
 

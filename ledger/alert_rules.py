@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
-from ledger.contracts import Contract, get_contract, list_contracts, terms_of
+from ledger.contracts import Contract, get_contract, list_contracts, lots_of, terms_of
 from ledger.customers import get_customer
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.transfers import LEDGER_PLACES, WHOLE_DIGITS
@@ -22,10 +22,11 @@ from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.terms import ProductPrice
 from pricing.thresholds import HUNDRED, MOST_DAYS, Threshold
 
-RuleKind = Literal["spend", "usage", "balance_amount", "balance_percent", "balance_days"]
+RuleKind = Literal["spend", "usage", "balance_amount", "balance_percent", "balance_days", "commit_used"]
 Span = Literal["period", "day", "term"]
 BALANCES: Sequence[RuleKind] = ("balance_amount", "balance_percent", "balance_days")
-MOST_OBSERVED = {"balance_percent": HUNDRED, "balance_days": MOST_DAYS}
+OF_LOTS: Sequence[RuleKind] = (*BALANCES, "commit_used")
+MOST_OBSERVED = {"balance_percent": HUNDRED, "balance_days": MOST_DAYS, "commit_used": HUNDRED}
 """The largest figures that can be observed, where there are such."""
 
 
@@ -34,8 +35,9 @@ class AlertRule:
     """A threshold and what it is on: one contract, all of a customer's, or with neither named all there are.
 
     `threshold` and `rearm` are in the contract's currency for `spend` and `balance_amount`, in the product's unit for
-    `usage`, in per cent and in days for the others. `product_id` None means all products. Spend and usage are added
-    up over each billing `period` or each `day` of the entity, and a balance is that of the whole `term`.
+    `usage`, in per cent and in days for the others. `product_id` None means all products; `lot_id` is the lot of
+    `commit_used`. Spend and usage are added up over each billing `period` or each `day` of the entity; what is left or
+    used of lots is that of the whole `term`.
     """
 
     rule_id: str
@@ -43,6 +45,7 @@ class AlertRule:
     contract_id: str | None
     customer_id: str | None
     product_id: str | None
+    lot_id: str | None
     span: Span
     threshold: Decimal
     rearm: Decimal
@@ -67,11 +70,12 @@ def create_rule(
     contract_id: str | None = None,
     customer_id: str | None = None,
     product_id: str | None = None,
+    lot_id: str | None = None,
     by: str,
 ) -> AlertRule:
     """Record a rule, which holds from the next accrual of each contract on, and return it.
 
-    `span` None is the period, for balances the term. The same rule again is harmless; another one under its id is a
+    `span` None is the period, for lots the term. The same rule again is harmless; another one under its id is a
     `ConflictError`, and the same when it is disabled a `StateError`. Raises `InvalidError` for a threshold that can
     never raise or never clear, and `NotFoundError` for a contract or customer that does not exist.
     """
@@ -83,13 +87,17 @@ def create_rule(
         "contract_id": contract_id,
         "customer_id": customer_id,
         "product_id": product_id or "",
-        "span": span or ("term" if kind in BALANCES else "period"),
+        "lot_id": lot_id,
+        "span": span or ("term" if kind in OF_LOTS else "period"),
         "threshold": threshold,
         "rearm": rearm,
     }
     problems = [*_figure_problems(kind, threshold, rearm), *_scope_problems(wanted)]
     if not problems:
-        problems = [*_product_problems(connection, kind, contract_id, customer_id, product_id)]
+        problems = [
+            *_product_problems(connection, kind, contract_id, customer_id, product_id),
+            *_lot_problems(connection, contract_id, lot_id),
+        ]
     if problems:
         raise InvalidError(f"alert rule {rule_id}: {'; '.join(problems)}")
     row = insert(_RULES).values(created_by=by, **wanted).on_conflict_do_nothing()
@@ -163,9 +171,9 @@ def _figure_problems(kind: RuleKind, threshold: Decimal, rearm: Decimal) -> Iter
         yield f"threshold {threshold:f} must be at most {most:f}, as the figure itself is"
     if rearm < 0:
         yield f"rearm {rearm:f} must be 0 or more: it says how far the figure must go back"
-    elif most is None and kind not in BALANCES and rearm and rearm >= threshold:
+    elif kind not in BALANCES and rearm and rearm >= threshold:
         yield f"rearm {rearm:f} must be below the threshold {threshold:f}, else the alert could never clear"
-    elif most is not None and rearm and EXACT.add(threshold, rearm) >= most:
+    elif kind in BALANCES and most is not None and rearm and EXACT.add(threshold, rearm) >= most:
         yield f"threshold and rearm must together be below {most:f}, else the alert could never clear"
 
 
@@ -178,13 +186,17 @@ def _fits(figure: Decimal) -> bool:
 def _scope_problems(wanted: dict[str, Any]) -> Iterator[str]:
     if wanted["contract_id"] is not None and wanted["customer_id"] is not None:
         yield "it names a contract and a customer; name one, or neither for all contracts"
-    balance = wanted["kind"] in BALANCES
-    if balance and wanted["span"] != "term":
-        yield f"span {wanted['span']} does not fit {wanted['kind']}: a balance is that of the whole term; leave it away"
-    if not balance and wanted["span"] == "term":
+    of_lots = wanted["kind"] in OF_LOTS
+    if of_lots and wanted["span"] != "term":
+        yield f"span {wanted['span']} does not fit {wanted['kind']}: lots stand for the whole term; leave it away"
+    if not of_lots and wanted["span"] == "term":
         yield f"span term does not fit {wanted['kind']}: use period or day"
-    if balance and wanted["product_id"]:
-        yield f"product {wanted['product_id']} does not fit {wanted['kind']}: a balance is that of all lots together"
+    if of_lots and wanted["product_id"]:
+        yield f"product {wanted['product_id']} does not fit {wanted['kind']}: lots are watched whole; leave it away"
+    if wanted["kind"] == "commit_used" and (wanted["contract_id"] is None or wanted["lot_id"] is None):
+        yield "commit_used is of one lot; name the lot and its contract"
+    if wanted["kind"] != "commit_used" and wanted["lot_id"] is not None:
+        yield f"lot {wanted['lot_id']} does not fit {wanted['kind']}: only commit_used is of one lot; leave it away"
     if wanted["kind"] == "usage" and not wanted["product_id"]:
         yield "usage needs a product: units of several products do not add up"
 
@@ -213,6 +225,14 @@ def _product_problems(
         yield f"product {product_id} is not sold by {who}; name one that is"
     elif kind == "usage" and all(price.metric_id is None for price in sold):
         yield f"product {product_id} counts no usage; watch its spend, or name a product with a metric"
+
+
+def _lot_problems(connection: sa.Connection, contract_id: str | None, lot_id: str | None) -> Iterator[str]:
+    if contract_id is None or lot_id is None:
+        return
+    known = [lot.lot_id for lot in lots_of(connection, contract_id)]
+    if lot_id not in known:
+        yield f"lot {lot_id} is none of contract {contract_id}, which has {', '.join(known) or 'no lots'}"
 
 
 def _sold(connection: sa.Connection, contract: Contract) -> Iterator[ProductPrice]:

@@ -1,6 +1,6 @@
 """Alerts: the crossings of the rules on a contract, found in its accrual, each written once and put out.
 
-A span is a billing period, a day of the entity, or for balances the contract's whole term. In each the crossings of a
+A span is a billing period, a day of the entity, or for lots the contract's whole term. In each the crossings of a
 rule are numbered, and odd ones raise. Periods are observed until they are invoiced, with all their days: late usage
 may raise an alert of an earlier day, and a correction may clear one. What the invoice holds changes no alert.
 """
@@ -26,7 +26,7 @@ from pricing.thresholds import Crossing, crossing, days_left, percent_left
 PACE_DAYS = 7
 """Over so many full days of the entity the pace of draws is taken, fewer where the lots are younger."""
 
-UNITS = {"balance_percent": "percent", "balance_days": "day"}
+UNITS = {"balance_percent": "percent", "balance_days": "day", "commit_used": "percent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Alert:
     contract_id: str
     customer_id: str
     product_id: str | None
+    lot_id: str | None
     span: Span
     span_start: datetime
     number: int
@@ -62,7 +63,7 @@ def raise_alerts(connection: sa.Connection, contract: Contract, *, as_of: dateti
     if not rules:
         return 0
     observed = [*_in_periods(connection, contract, rules), *_in_days(connection, contract, rules)]
-    observed += _of_balances(connection, contract, rules, as_of)
+    observed += _of_lots(connection, contract, rules, as_of)
     last = _last_numbers(connection, contract, observed)
     crossings = []
     for one in observed:
@@ -115,6 +116,7 @@ class _ProductFigures:
 class LotBalance:
     """A lot that has begun, with all that was drawn from it, and the part of the last `PACE_DAYS` full days."""
 
+    lot_id: str
     amount: Decimal
     start_at: datetime
     ends_at: datetime | None
@@ -136,11 +138,18 @@ def _added_up(rules: Sequence[AlertRule], parts: Iterable[_ProductFigures]) -> I
         yield from (_Observed(rule, start, figure) for start, figure in figures[rule.product_id].items())
 
 
-def balance_figures(lots: Sequence[LotBalance], *, as_of: datetime, zone: str) -> Mapping[str, Decimal]:
-    """Return what is left in the lots in force, by kind of rule; nothing where no lot has begun.
+def lot_figure(rule: AlertRule, lots: Sequence[LotBalance], *, as_of: datetime, zone: str) -> Decimal | None:
+    """Return what a rule observes of lots at a moment; None where the lot, or any lot, has not begun.
 
     So a contract that pays as it goes has no balance that could fall. The days are those of the entity's zone.
     """
+    if rule.kind == "commit_used":
+        return next((percent_left(lot.drawn, lot.amount) for lot in lots if lot.lot_id == rule.lot_id), None)
+    return _balances(lots, as_of=as_of, zone=zone).get(rule.kind)
+
+
+def _balances(lots: Sequence[LotBalance], *, as_of: datetime, zone: str) -> Mapping[str, Decimal]:
+    """Return what is left in the lots in force, by kind of rule; nothing where no lot has begun."""
     if not lots:
         return {}
     in_force = [lot for lot in lots if lot.ends_at is None or as_of < lot.ends_at]
@@ -171,17 +180,19 @@ def _in_days(connection: sa.Connection, contract: Contract, rules: Sequence[Aler
         yield from _added_up(own, [_ProductFigures(local_midnight(day, zone), *figures) for day, *figures in rows])
 
 
-def _of_balances(
+def _of_lots(
     connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule], as_of: datetime
-) -> Sequence[_Observed]:
+) -> Iterator[_Observed]:
     own = [rule for rule in rules if rule.span == "term"]
     if not own:
-        return ()
+        return
     today = local_date(as_of, contract.entity_zone)
     facts = {"contract_id": contract.contract_id, "as_of": as_of, "today": today, "days": PACE_DAYS}
     lots = [LotBalance(*row) for row in connection.execute(_LOTS, facts)]
-    figures = balance_figures(lots, as_of=as_of, zone=contract.entity_zone)
-    return [_Observed(rule, contract.start_at, figures[rule.kind]) for rule in own if rule.kind in figures]
+    for rule in own:
+        figure = lot_figure(rule, lots, as_of=as_of, zone=contract.entity_zone)
+        if figure is not None:
+            yield _Observed(rule, contract.start_at, figure)
 
 
 # --- what is written ----------------------------------------------------------------------------------------------
@@ -244,6 +255,7 @@ def _write(connection: sa.Connection, contract: Contract, crossings: Sequence[_C
                 "kind": rule.kind,
                 "customer_id": contract.customer_id,
                 "product_id": rule.product_id,
+                "lot_id": rule.lot_id,
                 "span": rule.span,
                 "rearm": rule.rearm,
                 "currency": currency,
@@ -287,7 +299,7 @@ group by day, product_id
 """)
 
 _LOTS = sa.text("""
-select l.amount, l.start_at, coalesce(changed.end_at, l.end_at) as ends_at,
+select l.lot_id, l.amount, l.start_at, coalesce(changed.end_at, l.end_at) as ends_at,
     coalesce(draws.amount, 0) as drawn, coalesce(draws.lately, 0) as drawn_lately
 from lot l
 left join lateral (
@@ -302,8 +314,8 @@ where l.contract_id = :contract_id and l.start_at <= :as_of
 """)
 
 _LIST = sa.text("""
-select a.rule_id, r.kind, a.contract_id, c.customer_id, nullif(r.product_id, '') as product_id, r.span, a.span_start,
-    a.number, a.state, a.observed, a.threshold,
+select a.rule_id, r.kind, a.contract_id, c.customer_id, nullif(r.product_id, '') as product_id, r.lot_id, r.span,
+    a.span_start, a.number, a.state, a.observed, a.threshold,
     case when r.kind in ('spend', 'balance_amount') then c.currency end as currency, a.at
 from alert a
 join alert_rule r on r.rule_id = a.rule_id

@@ -51,6 +51,7 @@ OnCustomer = Annotated[
 ]
 OnAll = Annotated[bool, typer.Option("--all", help="On all contracts, also those to come.")]
 OnProduct = Annotated[str | None, typer.Option("--product", metavar="PRODUCT", help="Only this product.")]
+OnLot = Annotated[str | None, typer.Option("--lot", metavar="LOT", help="The lot of commit_used, by its id.")]
 Over = Annotated[
     Span | None, typer.Option("--span", help="What is added up: each billing period (the default) or each day.")
 ]
@@ -66,6 +67,7 @@ def create(
     customer: OnCustomer = None,
     on_all: OnAll = False,
     product: OnProduct = None,
+    lot: OnLot = None,
     span: Over = None,
     rearm: Rearm = Decimal(0),
     by: By,
@@ -75,7 +77,7 @@ def create(
 
     The alert clears when the figure is back, by the margin of --rearm, and may then be raised again. Each crossing is
     told once. Balances are of the lots in force: their amount, percent of what was granted, or days at the pace of the
-    last week.
+    last week; commit_used is the percentage of one lot that is drawn.
     """
     if on_all == (contract is not None or customer is not None):
         raise DoorError("a rule is on one thing; give --contract CONTRACT, --customer CUSTOMER or --all")
@@ -90,6 +92,7 @@ def create(
             contract_id=contract,
             customer_id=customer,
             product_id=product,
+            lot_id=lot,
             by=by,
         )
     if as_json:
@@ -118,13 +121,13 @@ def rules(*, contract: OfContract = None, as_json: AsJson = False) -> None:
         say_json(found)
         return
     show_table(
-        ("rule", "kind", "on", "product", "span", "threshold", "rearm", "by", "disabled"),
+        ("rule", "kind", "on", "of", "span", "threshold", "rearm", "by", "disabled"),
         [
             (
                 one.rule_id,
                 one.kind,
                 _scope(one),
-                one.product_id or "all",
+                one.lot_id or one.product_id or "all",
                 one.span,
                 decimal_text(one.threshold),
                 decimal_text(one.rearm),
@@ -206,8 +209,9 @@ def _show_alerts(found: Sequence[Alert]) -> None:
 
 
 def _what(rule: AlertRule) -> str:
-    of_product = "" if rule.product_id is None else f" of product {rule.product_id}"
-    return f"{rule.kind}{of_product} at {decimal_text(rule.threshold)}"
+    of_part = "" if rule.product_id is None else f" of product {rule.product_id}"
+    of_part += "" if rule.lot_id is None else f" of lot {rule.lot_id}"
+    return f"{rule.kind}{of_part} at {decimal_text(rule.threshold)}"
 
 
 def _scope(rule: AlertRule) -> str:

@@ -38,10 +38,11 @@ class NewAlertRule(BaseModel):
     kind: RuleKind
     threshold: Figure = Field(description="In the contract's currency, the product's unit, percent or days.")
     rearm: Figure = Field(default="0", description="How far the figure goes back before the alert clears.")
-    span: Span | None = Field(default=None, description="Null: the billing period, for balances the whole term.")
+    span: Span | None = Field(default=None, description="Null: the billing period, for lots the whole term.")
     contract_id: Name | None = None
     customer_id: Name | None = None
     product_id: Name | None = Field(default=None, description="Null: all products.")
+    lot_id: Name | None = Field(default=None, description="The lot of `commit_used`.")
 
 
 @router.get(
@@ -88,6 +89,7 @@ def post_alert_rule(wanted: NewAlertRule, parts: PartsOf, key: Annotated[ApiKey,
             contract_id=wanted.contract_id,
             customer_id=wanted.customer_id,
             product_id=wanted.product_id,
+            lot_id=wanted.lot_id,
             by=f"API key {key.name}",
         )
     return json_answer(rule)

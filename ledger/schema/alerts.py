@@ -14,15 +14,19 @@ alert_rule = Table(
     Column("contract_id", ForeignKey("contract.contract_id"), index=True),
     Column("customer_id", ForeignKey("customer.customer_id"), index=True),
     Column("product_id", Text, nullable=False, server_default=""),  # empty: all products
-    Column("span", Text, nullable=False),  # what is added up before it is compared; balances stand the whole term
+    Column("lot_id", ForeignKey("lot.lot_id")),
+    Column("span", Text, nullable=False),  # what is added up before it is compared; lots stand the whole term
     Column("threshold", MONEY, nullable=False),
     Column("rearm", MONEY, nullable=False),  # how far back it must go before it may cross again
     Column("created_by", Text, nullable=False),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     Column("disabled_at", MOMENT),
-    CheckConstraint("kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days')", name="kind"),
+    CheckConstraint(
+        "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days', 'commit_used')", name="kind"
+    ),
     CheckConstraint("span in ('period', 'day', 'term')", name="span"),
-    CheckConstraint("starts_with(kind, 'balance_') = (span = 'term')", name="balance"),
+    CheckConstraint("(kind in ('spend', 'usage')) = (span <> 'term')", name="term"),
+    CheckConstraint("(kind = 'commit_used') = (lot_id is not null)", name="lot"),
     CheckConstraint("contract_id is null or customer_id is null", name="scope"),
     Index("ix_alert_rule_default", "rule_id", postgresql_where="contract_id is null and customer_id is null"),
 )

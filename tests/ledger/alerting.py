@@ -24,6 +24,7 @@ def rule(
     contract: str | None = "plan",
     customer: str | None = None,
     product: str | None = None,
+    lot: str | None = None,
 ) -> AlertRule:
     """Create a rule on the contract plan, or on what is named."""
     return create_rule(
@@ -36,6 +37,7 @@ def rule(
         contract_id=contract,
         customer_id=customer,
         product_id=product,
+        lot_id=lot,
         by="ada",
     )
 

@@ -56,12 +56,14 @@ def test_a_balance_would_have_fallen_by_draws_and_by_the_end_of_a_lot(shop: sa.C
     start(shop, products=[TOKENS], commits=[PREPAID, SHORT])
     rule(shop, "balance_amount", "10")
     rule(shop, "balance_days", "5", rule_id="days")
+    rule(shop, "commit_used", "40", rule_id="used", lot="plan.prepaid")
     open_invoice(shop)
     use(shop, "a", 28_000, "2026-01-10T10:00:00Z")  # 8.40 of the short lot's 9.00: 10.60 are left
     use(shop, "b", 14_000, "2026-01-13T10:00:00Z")  # the short lot is over since the 12th; 4.20 of 10.00
     accrue(shop, "plan", as_of=datetime(2026, 1, 16, 12, tzinfo=UTC))
     assert replayed(shop) == [("2026-01-12", 1, "raised", "10")]  # in force until the last instant of the 11th
     # The 13th: 8.40 in the seven days before, 1.20 a day, 5.80 left: 4.8333... days. From the 14th on it is less.
+    assert replayed(shop, "used") == [("2026-01-13", 1, "raised", "42")]
     assert replayed(shop, "days") == [("2026-01-13", 1, "raised", "4.833333333333")]
 
 

@@ -67,6 +67,7 @@ def test_what_is_put_out_tells_the_rule_the_figures_and_their_unit(shop: sa.Conn
     common = {
         "contract_id": "plan",
         "customer_id": "acme",
+        "lot_id": None,
         "number": 1,
         "state": "raised",
         "at": "2026-01-15T12:00:00Z",

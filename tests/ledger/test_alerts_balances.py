@@ -98,6 +98,18 @@ def test_a_lot_that_is_ended_by_hand_is_left_no_more(shop: sa.Connection) -> Non
     assert crossings(shop) == [("rule", TERM, 1, "raised", "0")]
 
 
+def test_a_commit_raises_when_so_much_of_it_is_drawn_in_percent(shop: sa.Connection) -> None:
+    prepaid(shop, PREPAID, SHORT)
+    rule(shop, "commit_used", "75", lot="plan.short")
+    rule(shop, "commit_used", "10", rule_id="other", lot="plan.prepaid")
+    use(shop, "a", 224_999, "2026-01-10T10:00:00Z")  # 67.4997 of 90.00
+    assert accrued(shop, day(11)) == 0
+    use(shop, "b", 1, "2026-01-10T11:00:00Z")  # 67.50
+    assert accrued(shop, day(11)) == 1
+    assert accrued(shop, day(12)) == 0  # it is over, and stays as it was drawn
+    assert crossings(shop) == [("rule", TERM, 1, "raised", "75")]
+
+
 def test_a_contract_that_never_had_a_lot_has_no_balance_to_fall(shop: sa.Connection) -> None:
     start(shop, products=[TOKENS], commits=[])
     for kind in BALANCES:

@@ -37,6 +37,7 @@ def _alerts() -> None:
         sa.Column("contract_id", sa.Text, sa.ForeignKey("contract.contract_id"), nullable=True, index=True),
         sa.Column("customer_id", sa.Text, sa.ForeignKey("customer.customer_id"), nullable=True, index=True),
         sa.Column("product_id", sa.Text, nullable=False, server_default=""),
+        sa.Column("lot_id", sa.Text, sa.ForeignKey("lot.lot_id"), nullable=True),
         sa.Column("span", sa.Text, nullable=False),
         sa.Column("threshold", MONEY, nullable=False),
         sa.Column("rearm", MONEY, nullable=False),
@@ -44,11 +45,12 @@ def _alerts() -> None:
         sa.Column("created_at", MOMENT, nullable=False, server_default=NOW),
         sa.Column("disabled_at", MOMENT, nullable=True),
         sa.CheckConstraint(
-            "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days')",
+            "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days', 'commit_used')",
             name=op.f("ck_alert_rule_kind"),
         ),
         sa.CheckConstraint("span in ('period', 'day', 'term')", name=op.f("ck_alert_rule_span")),
-        sa.CheckConstraint("starts_with(kind, 'balance_') = (span = 'term')", name=op.f("ck_alert_rule_balance")),
+        sa.CheckConstraint("(kind in ('spend', 'usage')) = (span <> 'term')", name=op.f("ck_alert_rule_term")),
+        sa.CheckConstraint("(kind = 'commit_used') = (lot_id is not null)", name=op.f("ck_alert_rule_lot")),
         sa.CheckConstraint("contract_id is null or customer_id is null", name=op.f("ck_alert_rule_scope")),
     )
     op.create_index(
