@@ -21,6 +21,7 @@ from ledger.definitions import RECHARGE_ID, RechargePolicy
 from ledger.errors import NotFoundError
 from ledger.intake.attribution import mark_contract
 from ledger.invoices import draft_recharge, get_invoice
+from ledger.lots import drawn_from_lots
 from ledger.outbox import put_out
 from ledger.periods import frozen_until
 from pricing.calendar import Period, local_date, local_midnight
@@ -169,7 +170,7 @@ def balance_left(connection: sa.Connection, contract_id: str, *, at: datetime) -
     in_force = [
         lot for lot in lots_of(connection, contract_id) if lot.start <= at and (lot.end is None or at < lot.end)
     ]
-    drawn: dict[str, Decimal] = dict(connection.execute(_DRAWN, {"contract_id": contract_id}).all())
+    drawn = drawn_from_lots(connection, contract_id)
     return total([EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)) for lot in in_force])
 
 
@@ -322,10 +323,6 @@ def _load(connection: sa.Connection, contract_id: str, which: sa.ColumnElement[b
         for row in rows
     )
 
-
-_DRAWN = sa.text("""
-select lot_id, sum(amount) from accrued where contract_id = :contract_id and lot_id <> '' group by lot_id
-""")
 
 _PAID_LATE = sa.text("""
 select min(r.number) from recharge r join invoice i on i.invoice_id = r.invoice_id and i.state = 'paid'
