@@ -420,7 +420,7 @@ def insert_terms(connection: sa.Connection, terms: Terms, *, reason: str, by: st
 
 
 def insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[Commit]) -> None:
-    """Record the lots that commits grant; the caller has checked them."""
+    """Record the lots that commits grant; the caller has checked them. Raises `ConflictError` for a taken id."""
     rows = [
         {
             "lot_id": f"{contract_id}.{commit.commit_id}",
@@ -435,5 +435,10 @@ def insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[C
         }
         for commit in commits
     ]
-    if rows:
-        connection.execute(schema.lot.insert(), rows)
+    if not rows:
+        return
+    lot_ids = [row["lot_id"] for row in rows]
+    taken = connection.execute(sa.select(schema.lot.c.lot_id).where(schema.lot.c.lot_id.in_(lot_ids))).scalars().all()
+    if taken:
+        raise ConflictError(f"lot {', '.join(sorted(taken))} exists already; give the commit another id")
+    connection.execute(schema.lot.insert(), rows)

@@ -34,8 +34,9 @@ MOST_ENTRIES = 1_000
 class LotBalance:
     """What became of a lot: `amount` is `drawn`, `expired`, `voided` and `left` together.
 
-    It pays usage in [start_at, end_at). An `ended` lot has something left until late usage has had the contract's
-    grace; then that is expired or voided. `changes` are how its end was moved, in order.
+    It pays usage in [start_at, end_at), in the term of the contract. What an `ended` lot has left is expired or voided
+    once late usage has had the contract's grace; one that outlives its contract keeps it until it is voided. `changes`
+    are how its end was moved, in order.
     """
 
     lot_id: str
@@ -109,7 +110,7 @@ def _balance(contract: Contract, lot: RecordedLot, drawn: Mapping[str, Decimal],
     figures = _figures(contract, lot, drawn, at)
     in_force = lot.start_at <= at and (end is None or at < end)
     state: LotState = "in force"
-    if is_settled(end, contract.policy.invoicing.grace, at):
+    if is_settled(lot.end_at, contract.policy.invoicing.grace, at):
         state = "voided" if lot.is_voided else "expired"
     elif end is not None and end <= at:
         state = "ended"
@@ -127,7 +128,7 @@ def _balance(contract: Contract, lot: RecordedLot, drawn: Mapping[str, Decimal],
         voided=figures.voided,
         left=figures.left,
         start_at=lot.start_at,
-        end_at=end,
+        end_at=lot.end_at,
         products=lot.products,
         priority=lot.priority,
         granted_by=lot.granted_by,
@@ -137,8 +138,7 @@ def _balance(contract: Contract, lot: RecordedLot, drawn: Mapping[str, Decimal],
 
 
 def _figures(contract: Contract, lot: RecordedLot, drawn: Mapping[str, Decimal], at: datetime) -> Figures:
-    end = end_of(lot.end_at, contract.end_at)
-    is_over = is_settled(end, contract.policy.invoicing.grace, at)
+    is_over = is_settled(lot.end_at, contract.policy.invoicing.grace, at)
     return figures_of(lot.amount, drawn.get(lot.lot_id, ZERO), is_over=is_over, is_voided=lot.is_voided)
 
 
@@ -243,11 +243,10 @@ def _moves(
             continue
         yield f"{local_date(lot.start_at, zone)}/granted/{lot.lot_id}/", lot.amount
         figures = _figures(contract, lot, drawn, at)
-        end = end_of(lot.end_at, contract.end_at)
         gone: tuple[tuple[EntryKind, Decimal], ...] = (("expired", figures.expired), ("voided", figures.voided))
         for kind, amount in gone:
-            if end is not None and amount:
-                yield f"{local_date(end, zone)}/{kind}/{lot.lot_id}/", EXACT.minus(amount)
+            if lot.end_at is not None and amount:
+                yield f"{local_date(lot.end_at, zone)}/{kind}/{lot.lot_id}/", EXACT.minus(amount)
     for row in connection.execute(_DRAWS, {"contract_id": contract.contract_id}):
         yield f"{row.day}/drawn/{row.lot_id}/{row.product_id}", EXACT.minus(row.amount)
 
@@ -292,8 +291,8 @@ def burn_down(connection: sa.Connection, contract_id: str, *, at: datetime) -> B
     days = _days(_entries(connection, contract, at), today)
     average = average_draw([day.drawn for day in days if day.day < today][-DAYS_OF_FORECAST:])
     supplies = [
-        Supply(lot.left, None if lot.end_at is None else local_date(lot.end_at, contract.entity_zone))
-        for lot in balance.lots
+        Supply(lot.left, None if end is None else local_date(end, contract.entity_zone))
+        for lot, end in ((lot, end_of(lot.end_at, contract.end_at)) for lot in balance.lots)
         if lot.in_force
     ]
     return BurnDown(

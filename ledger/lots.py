@@ -16,12 +16,13 @@ from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
 from ledger.contract_checks import grid_problems
 from ledger.contracts import Contract, lock_both, lots_of, refuse, terms_of
+from ledger.definitions import RECHARGE_ID
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.intake.attribution import mark_contract
 from ledger.periods import frozen_until, list_periods
 from ledger.shares import ACCRUED, LARGEST, Place, Share, post_difference, standing
 from pricing.calendar import local_date
-from pricing.expiry import end_of, is_settled, next_boundary
+from pricing.expiry import is_settled, next_boundary
 from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.product_checks import is_fee
 from pricing.segments import terms_in_force
@@ -118,6 +119,8 @@ def grant_credit(
     `ConflictError`. Raises `InvalidError` with everything that is wrong, `StateError` for a start that is invoiced.
     """
     check_slug("credit", credit_id)
+    if credit_id.startswith(RECHARGE_ID):
+        raise InvalidError(f"credit {credit_id!r} must not begin with {RECHARGE_ID}, as the lots of recharges do")
     for field, text in (("name", name), ("reason", reason), ("by", by)):
         check_text(field, text)
     check_aware("at", at)
@@ -326,8 +329,8 @@ def _change(connection: sa.Connection, lot: RecordedLot, change: LotChange) -> N
 def post_expired(connection: sa.Connection, contract: Contract, *, as_of: datetime) -> int:
     """Bring breakage up to what ended paid lots have left, and return the number of transfers.
 
-    A lot is settled once the contract's grace for late usage has passed since its end, or since the contract's. The
-    contract is locked, and its usage is in the books.
+    A lot is settled once the contract's grace for late usage has passed since its end. One that outlives its contract
+    stays owed until a person voids it. The contract is locked, and its usage is in the books.
     """
     paid = [lot for lot in lots_of(connection, contract.contract_id) if lot.cost_basis]
     if not paid:
@@ -336,10 +339,9 @@ def post_expired(connection: sa.Connection, contract: Contract, *, as_of: dateti
     starts = [recorded.period.start for recorded in list_periods(connection, contract.contract_id)]
     shares: dict[Place, Share] = {}
     for lot in paid:
-        end = end_of(lot.end, contract.end_at)
-        if end is not None and is_settled(end, contract.policy.invoicing.grace, as_of):
-            begun = max((start for start in starts if start <= end), default=contract.start_at)
-            place = Place(begun, "", lot.lot_id, local_date(end, contract.entity_zone))
+        if lot.end is not None and is_settled(lot.end, contract.policy.invoicing.grace, as_of):
+            begun = max((start for start in starts if start <= lot.end), default=contract.start_at)
+            place = Place(begun, "", lot.lot_id, local_date(lot.end, contract.entity_zone))
             left = EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))
             shares[place] = Share("breakage", ZERO, left)
     stands = standing(connection, contract.contract_id, ACCRUED.c.kind == "breakage")

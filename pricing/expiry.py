@@ -42,7 +42,7 @@ def end_of(end: datetime | None, term_end: datetime | None) -> datetime | None:
 
 
 def is_settled(end: datetime | None, grace: timedelta, at: datetime) -> bool:
-    """Say whether a lot with this end (see `end_of`) is settled: late usage has had its `grace`, None never is."""
+    """Say whether a lot with this end is settled: late usage has had its `grace`. One without an end never is."""
     return end is not None and end <= at - grace
 
 

@@ -30,10 +30,9 @@ def breakage(contract: Contract, figures: Figures) -> dict[Share, tuple[Decimal,
     drawn = _drawn(_draws(figures))
     found: dict[Share, tuple[Decimal, Decimal]] = {}
     for lot in contract.lots:
-        end = _settled_end(contract, lot.end)
-        if lot.cost_basis and end is not None:
-            begun = [one.period.start for one in contract.periods if one.period.start <= end]
-            day = local_date(end, contract.entity_zone)
+        if lot.cost_basis and lot.end is not None and _is_settled(contract, lot.end):
+            begun = [one.period.start for one in contract.periods if one.period.start <= lot.end]
+            day = local_date(lot.end, contract.entity_zone)
             share = Share(max(begun, default=contract.start_at), "", lot.lot_id, day, "breakage")
             found[share] = (ZERO, EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)))
     return found
@@ -77,9 +76,6 @@ def _drawn(draws: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
     return found
 
 
-def _settled_end(contract: Contract, lot_end: datetime | None) -> datetime | None:
-    """Return when a lot could be drawn no more, once that is settled as of the last accrual; None before."""
-    ends = [moment for moment in (lot_end, contract.end_at) if moment is not None]
-    if not ends or contract.accrued_at is None or min(ends) > contract.accrued_at - contract.grace:
-        return None
-    return min(ends)
+def _is_settled(contract: Contract, end: datetime) -> bool:
+    """Say whether late usage had had its grace after this end when the contract was last accrued."""
+    return contract.accrued_at is not None and end <= contract.accrued_at - contract.grace

@@ -20,7 +20,7 @@ from ledger.invoices import draft_period, finalise
 from ledger.lots import drawn_from_lots, grant_credit, move_expiry, recorded_lots, void_lot
 from ledger.reports import trial_balance
 from ledger.verification import verify
-from pricing.expiry import end_of, is_settled
+from pricing.expiry import is_settled
 from pricing.money import EXACT, ZERO
 from tests.ledger.books import (
     FEBRUARY_STARTS,
@@ -122,7 +122,7 @@ def assert_sound(connection: sa.Connection, at: datetime) -> None:
         left = EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))
         assert left >= 0
         if lot.cost_basis:
-            settled = is_settled(end_of(lot.end, contract.end_at), contract.policy.invoicing.grace, at)
+            settled = is_settled(lot.end, contract.policy.invoicing.grace, at)
             assert owed.get(lot.lot_id, ZERO) == (ZERO if settled else left)
     balance = credit_balance(connection, "plan", at=at)
     for one in balance.lots:

@@ -11,12 +11,15 @@ import sqlalchemy as sa
 
 from ledger import schema
 from ledger.accrual import accrue
-from ledger.contracts import get_contract, lots_of
+from ledger.contracts import get_contract, insert_lots, lots_of
+from ledger.credits import credit_balance
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.explaining import explain_transfer
 from ledger.history import spend_at
 from ledger.invoices import draft_period, finalise
 from ledger.lots import grant_credit, move_expiry, post_expired, recorded_lots, void_lot
 from ledger.spend import spend
+from pricing.terms import Commit
 from tests.ledger.books import (
     FEBRUARY_STARTS,
     FOURTH_OF_FEBRUARY,
@@ -102,6 +105,14 @@ def test_the_same_credit_again_is_harmless_and_another_one_under_its_id_is_a_con
         grant(shop, credit_id="prepaid")
 
 
+def test_a_commit_does_not_take_the_id_of_a_credit(shop: sa.Connection) -> None:
+    start(shop, products=[TOKENS], commits=[])
+    grant(shop)
+    gift = Commit("gift", "Gift", Decimal(1), FEBRUARY_STARTS, None)
+    with pytest.raises(ConflictError, match=r"lot plan\.gift exists already; give the commit another id"):
+        insert_lots(shop, "plan", [gift])
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -124,6 +135,7 @@ def test_the_same_credit_again_is_harmless_and_another_one_under_its_id_is_a_con
         ({"end": datetime(9999, 12, 31, tzinfo=UTC)}, "end 9999-12-31.* must lie in the years 2000 to 2999"),
         ({"priority": -1}, "priority -1 must be from 0, which burns first, to 1000000"),
         ({"credit_id": "A gift"}, "credit 'A gift' must be"),
+        ({"credit_id": "recharge-1"}, "credit 'recharge-1' must not begin with recharge-"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -270,6 +282,15 @@ def test_what_a_paid_lot_has_left_becomes_breakage_once_late_usage_has_had_its_g
     assert accrue(expiring, "plan", as_of=FOURTH_OF_FEBRUARY).transfers_posted == 0
 
 
+def test_a_transfer_of_breakage_is_explained_by_its_lot(expiring: sa.Connection) -> None:
+    follow(expiring)
+    transfer_id = expiring.execute(sa.text("select transfer_id from transfer where kind = 'lot_expired'")).scalar_one()
+    found = explain_transfer(expiring, transfer_id)
+    assert found.says == "what lot plan.prepaid had left when it ended, on 2026-02-01"
+    assert (found.lot_id, found.charges) == ("plan.prepaid", ())
+    assert [(check.left, check.right) for check in found.checks] == [(Decimal("6.4"), Decimal("6.4"))]
+
+
 def test_breakage_is_neither_spend_nor_drawn(expiring: sa.Connection) -> None:
     follow(expiring)
     seen = spend(expiring, "plan")
@@ -315,9 +336,14 @@ def test_what_a_voided_commit_has_left_is_breakage_too(expiring: sa.Connection) 
     assert breakage_rows(expiring) == [(date(2026, 1, 20), "6.4")]
 
 
-def test_a_lot_that_outlives_its_contract_ends_with_it(shop: sa.Connection) -> None:
+def test_a_lot_that_outlives_its_contract_is_owed_until_a_person_voids_it(shop: sa.Connection) -> None:
     start(shop, products=[TOKENS], commits=[PREPAID], end="2026-02-01")
     open_invoice(shop)
     use(shop, "a", 12_000)
-    follow(shop, datetime(2026, 2, 3, 23, tzinfo=UTC))
+    follow(shop, TENTH_OF_FEBRUARY)
+    assert balances(shop) == expected(**UNUSED, deferred_revenue="-6.4")
+    [lot] = credit_balance(shop, "plan", at=TENTH_OF_FEBRUARY).lots
+    assert (lot.state, lot.in_force, lot.left) == ("ended", False, Decimal("6.4"))
+    void_lot(shop, "plan.prepaid", reason="no refund is due", by="bob", at=TENTH_OF_FEBRUARY)
+    follow(shop, datetime(2026, 2, 13, tzinfo=UTC))
     assert balances(shop) == expected(**UNUSED, breakage_revenue="-6.4")
