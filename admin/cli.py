@@ -31,6 +31,12 @@ NOUNS = {
     "price": ("How amounts came about.", "meterbook price explain acme-payg"),
     "usage": ("The events: send them, and see what became of them.", "meterbook usage send events.jsonl"),
     "trace": ("Where a single event went.", "meterbook trace event gateway-eu-1 req-000123"),
+    "feature": (
+        "What customers may do, and which contracts grant it.",
+        "meterbook feature create writing --kind balance --product tokens",
+    ),
+    "gate": ("May a customer use a feature now, and what is left.", "meterbook gate check acme writing"),
+    "hold": ("Money and units reserved before work is done.", "meterbook hold list --customer acme"),
     "close": ("Closing a month of an entity's books.", "meterbook close start nordlicht 2026-10 --wait"),
     "invoice": ("Drafts, reviews and final invoices.", "meterbook invoice show acme-payg.2026-10-01"),
     "payment": ("Money that came in.", "meterbook payment list --entity nordlicht"),

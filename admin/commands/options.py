@@ -2,6 +2,7 @@
 
 import getpass
 from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,14 @@ AsOf = Annotated[
     datetime | None,
     typer.Option("--as-of", metavar="TIME", parser=parse_moment, help="As it was known then: 2026-10-05T12:00:00Z."),
 ]
+
+
+def parse_figure(text: str) -> Decimal:
+    """Read a number exactly; raise a usage error naming the form."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise typer.BadParameter(f"{text!r} is not a number; write it as 500 or 0.25") from None
 
 
 def parse_month(text: str) -> date:
