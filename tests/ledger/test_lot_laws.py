@@ -32,6 +32,7 @@ from tests.ledger.books import (
     start,
     use,
 )
+from tests.ledger.proven import World, falsify
 from tests.ledger.usage import open_shop
 
 REQUESTS = '- {id: requests, name: Requests, metric: requests, price: {model: per_unit, unit_price: "0.05"}}'
@@ -207,6 +208,57 @@ def test_late_usage_that_an_invoice_brings_to_the_books_is_taken_out_of_breakage
     with engine.begin() as connection:
         [row] = connection.execute(sa.text("select amount from accrued where kind = 'breakage'"))
         assert row.amount == Decimal("2.80")  # 4.00 - 0.30 - 0.90
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        (
+            "update accrued set amount = amount - 1 where kind = 'breakage'",
+            {"rated amounts are accrued"},
+        ),
+        (
+            "update transfer set amount = amount - 1 where kind = 'lot_expired'",
+            {
+                "balances are the sums of transfers",
+                "breakage is what ended paid lots have left",
+                "deferred revenue is billed and neither drawn nor earned",
+                "transfers are as they were posted",
+            },
+        ),
+        (
+            "update accrued set amount = amount + 9 where kind = 'usage' and lot_id <> ''",
+            {
+                "lots are drawn, left, expired or voided",
+                "no lot is drawn by more than it holds",
+                "rated amounts are accrued",
+            },
+        ),
+        (
+            "update lot_change set end_at = '2026-01-16T00:00:00Z'",
+            {
+                "breakage is what ended paid lots have left",
+                "lots are drawn, left, expired or voided",
+                "rated amounts are accrued",
+                "unbilled receivable is what no issued invoice holds",
+            },
+        ),
+    ],
+)
+def test_a_falsified_lot_is_found(engine: sa.Engine, postgres_url: str, statement: str, found: set[str]) -> None:
+    with engine.begin() as connection:
+        open_shop(connection)
+        start(connection, products=[TOKENS], commits=COMMITS[:1])
+        open_invoice(connection)
+        end = datetime(2026, 1, 18, tzinfo=UTC)
+        at = datetime(2026, 1, 5, tzinfo=UTC)
+        move_expiry(connection, "plan.prepaid", end=end, reason="as agreed", by="bob", at=at)
+        use(connection, "a", 1_000, "2026-01-17T10:00:00Z")  # 0.30, drawn
+        accrue(connection, "plan", as_of=FOURTH_OF_FEBRUARY)
+    assert found_wrong(engine) == {}
+    url = sa.make_url(postgres_url).set(database=engine.url.database).render_as_string(hide_password=False)
+    falsify(World(url, {}), statement)
+    assert {*found_wrong(engine)} == found
 
 
 def found_wrong(engine: sa.Engine) -> dict[str, str]:

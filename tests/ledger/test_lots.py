@@ -250,6 +250,14 @@ def test_an_earlier_state_is_told_without_what_was_changed_since(shop: sa.Connec
     assert told == [None, noon]
 
 
+@pytest.mark.parametrize("statement", ["update lot_change set reason = 'none'", "delete from lot_change"])
+def test_what_was_changed_by_hand_stays_recorded(shop: sa.Connection, statement: str) -> None:
+    start(shop, products=[TOKENS])
+    void_lot(shop, "plan.prepaid", reason="fraud", by="bob", at=MID_JANUARY)
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied for table lot_change"):
+        shop.execute(sa.text(statement))
+
+
 # --- breakage -----------------------------------------------------------------------------------------------------
 
 
