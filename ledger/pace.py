@@ -29,7 +29,12 @@ select exists (
         select l.amount - coalesce(sum(a.amount), 0) as amount from accrued a
         where a.contract_id = l.contract_id and a.lot_id = l.lot_id and a.kind = 'usage'
     ) rest
+    cross join lateral (
+        select coalesce(
+            (select end_at from lot_change where lot_id = l.lot_id order by change_id desc limit 1), l.end_at
+        ) as ends_at
+    ) window_of_now
     where l.contract_id = :contract_id and rest.amount > 0 and rest.amount <= l.amount / 10
-        and l.start_at <= c.accrued_at and (l.end_at is null or c.accrued_at < l.end_at)
+        and l.start_at <= c.accrued_at and (ends_at is null or c.accrued_at < ends_at)
 )
 """)

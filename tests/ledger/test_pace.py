@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
+from ledger.lots import void_lot
 from ledger.pace import next_after
 from tests.ledger.books import MID_JANUARY, PREPAID, TOKENS, start
 from tests.ledger.usage import outcomes, send, tokens
@@ -43,3 +44,12 @@ def test_a_lot_that_is_nearly_used_is_watched_closely(shop: sa.Connection, used:
     accrue(shop, "plan", as_of=MID_JANUARY)
 
     assert next_after(shop, "plan", took=timedelta(seconds=2)) == expected
+
+
+def test_a_lot_that_was_voided_is_watched_no_more(shop: sa.Connection) -> None:
+    start(shop, products=[TOKENS], commits=[PREPAID])
+    send(shop, tokens("k", 30_000, timestamp="2026-01-15T09:00:00Z"), received_at=MID_JANUARY)
+    void_lot(shop, "plan.prepaid", reason="terminated", by="bob", at=MID_JANUARY)
+    accrue(shop, "plan", as_of=MID_JANUARY)
+
+    assert next_after(shop, "plan", took=timedelta(seconds=2)) == timedelta(seconds=20)
