@@ -68,7 +68,9 @@ webhook_endpoint = Table(
     Column("kinds", ARRAY(Text), nullable=False),  # empty: all
     Column("state", Text, nullable=False, server_default="active"),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
+    Column("channel", Text, nullable=False, server_default="webhook"),
     CheckConstraint("state in ('active', 'paused', 'removed')", name="state"),
+    CheckConstraint("channel in ('webhook', 'slack', 'email')", name="channel"),
 )
 
 # secrets that deliveries are signed with: all that are not retired, so that one can be changed without loss
