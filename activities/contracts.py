@@ -44,7 +44,7 @@ class AccruedUsage:
 
     `next_boundary` is when a period ends or begins next; `finished` means ended with every period invoiced. News of
     usage may wait for `next_after`. `endpoints` are those of webhooks that have alerts to hear, `recharge`
-    is the number of the one that the balance asks for.
+    is the number of the one that the balance asks for, and at `wake_at` a lot begins or ends next.
     """
 
     entity_id: str
@@ -57,6 +57,7 @@ class AccruedUsage:
     next_after: timedelta = timedelta()
     endpoints: tuple[str, ...] = ()
     recharge: int | None = None
+    wake_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,7 @@ def _accrued(connection: sa.Connection, accrual: Accrual, wait: timedelta) -> Ac
         finished=accrual.finished,
         problem=None,
         next_after=wait,
+        wake_at=accrual.wake_at,
     )
 
 

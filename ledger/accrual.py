@@ -29,6 +29,7 @@ from ledger.shares import ACCRUED, Place, Share, post_difference, shares_of, sta
 from ledger.spend import LotSpend, ProductSpend, Spend, spend
 from pricing.calendar import Period, local_date, period_containing
 from pricing.draws import less_drawn
+from pricing.expiry import end_of
 from pricing.rated import RatedPeriod
 from pricing.terms import Lot, Reading
 
@@ -51,7 +52,8 @@ class Accrual:
 
     `batches` counts the batches of usage that it brought to the balance, `crossings` the alerts raised or cleared.
     `next_boundary` is when a period begins or ends next (None: the contract is over); `ended_periods` are the starts of
-    open periods that are over; `finished` says that the contract has ended and every period is invoiced.
+    open periods that are over; `finished` says that the contract has ended and every period is invoiced. At
+    `wake_at` a lot begins, ends or becomes breakage next, whose balance alerts and gates follow.
     """
 
     contract: Contract
@@ -61,6 +63,7 @@ class Accrual:
     transfers_posted: int = 0
     batches: int = 0
     crossings: int = 0
+    wake_at: datetime | None = None
 
 
 def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> Accrual:
@@ -75,8 +78,9 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     recorded = record_periods(connection, contract_id, contract.periods(as_of))
     marks, batches = take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
     posted = _post_late(connection, contract, recorded, marks)
-    posted += _post_open(connection, contract, recorded, marks, as_of=as_of)
-    posted += post_expired(connection, contract, as_of=as_of)
+    lots = lots_of(connection, contract_id)
+    posted += _post_open(connection, contract, lots, recorded, marks, as_of=as_of)
+    posted += post_expired(connection, contract, lots, as_of=as_of)
     crossings = raise_alerts(connection, contract, as_of=as_of)
     project_gates(connection, replace(contract, problem=None), as_of=as_of)
     connection.execute(
@@ -85,7 +89,8 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
         .values(accrued_at=as_of, problem=None)
     )
     accrual = _outcome(contract, recorded, as_of=as_of)
-    return replace(accrual, transfers_posted=posted, batches=batches, crossings=crossings)
+    wake_at = _next_of_lots(contract, lots, as_of)
+    return replace(accrual, transfers_posted=posted, batches=batches, crossings=crossings, wake_at=wake_at)
 
 
 def freeze_period(connection: sa.Connection, contract_id: str, period_start: datetime, *, at: datetime) -> RatedPeriod:
@@ -99,11 +104,13 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     recorded = record_periods(connection, contract_id, contract.periods(at))
     period = _to_freeze(connection, contract_id, period_start, at)
     _post_late(connection, contract, recorded, list_marks(connection, contract_id))
-    basis = _basis(connection, contract, [period], as_of=at)
+    lots = lots_of(connection, contract_id)
+    basis = _basis(connection, contract, lots, [period], as_of=at)
     [rated] = _rate(connection, basis)[1]
     this = (ACCRUED.c.period_start == period_start) & (ACCRUED.c.kind != "breakage")
     post_difference(connection, contract, _shares(basis, [rated]), standing(connection, contract_id, this))
-    post_expired(connection, contract, as_of=contract.accrued_at or at)  # of what this may have drawn, late or not
+    post_expired(connection, contract, lots, as_of=contract.accrued_at or at)  # this may have drawn, late or not
+    raise_alerts(connection, contract, as_of=at)
     types = event_types_of(basis.rules)
     record_frozen(
         connection,
@@ -127,12 +134,16 @@ def rate_open_periods(connection: sa.Connection, contract_id: str, *, as_of: dat
     contract = get_contract(connection, contract_id)
     recorded = list_periods(connection, contract_id)
     open_periods = [period.period for period in recorded if period.state == "open"]
-    return _rate(connection, _basis(connection, contract, open_periods, as_of=as_of))[1]
+    basis = _basis(connection, contract, lots_of(connection, contract_id), open_periods, as_of=as_of)
+    return _rate(connection, basis)[1]
 
 
 def lots_left(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
     """Return the lots with what the frozen and invoiced periods left of them."""
-    lots = lots_of(connection, contract_id)
+    return _left(connection, contract_id, lots_of(connection, contract_id))
+
+
+def _left(connection: sa.Connection, contract_id: str, lots: Sequence[Lot]) -> tuple[Lot, ...]:
     if not lots:
         return ()
     frozen = sa.select(schema.contract_period.c.start_at).where(
@@ -166,6 +177,13 @@ def _outcome(contract: Contract, recorded: Sequence[ContractPeriod], *, as_of: d
         tuple(p.period.start for p in recorded if p.state == "open" and p.period.end <= as_of),
         is_over and all(p.state == "invoiced" for p in recorded),
     )
+
+
+def _next_of_lots(contract: Contract, lots: Sequence[Lot], as_of: datetime) -> datetime | None:
+    grace = contract.policy.invoicing.grace
+    ends = [end for lot in lots if (end := end_of(lot.end, contract.end_at)) is not None]
+    moments = [*(lot.start for lot in lots), *ends, *(end + grace for end in ends)]
+    return min((moment for moment in moments if moment > as_of), default=None)
 
 
 def _to_freeze(connection: sa.Connection, contract_id: str, period_start: datetime, at: datetime) -> Period:
@@ -215,13 +233,15 @@ def _post_late(
 def _post_open(
     connection: sa.Connection,
     contract: Contract,
+    lots: Sequence[Lot],
     recorded: Sequence[ContractPeriod],
     marks: Sequence[Mark],
     *,
     as_of: datetime,
 ) -> int:
     """Bring the open periods up to their usage of now, from what has changed where that suffices."""
-    basis = _basis(connection, contract, [p.period for p in recorded if p.state == "open"], as_of=as_of)
+    open_periods = [one.period for one in recorded if one.state == "open"]
+    basis = _basis(connection, contract, lots, open_periods, as_of=as_of)
     stands = standing(connection, contract.contract_id, usage_of_open(basis))
     changed = changed_shares(connection, basis, marks, stands)
     if changed is not None:
@@ -234,9 +254,16 @@ def _post_open(
     return post_difference(connection, contract, _shares(basis, rated), stands)
 
 
-def _basis(connection: sa.Connection, contract: Contract, open_periods: Sequence[Period], *, as_of: datetime) -> Basis:
-    terms, lots = terms_of(connection, contract.contract_id), lots_left(connection, contract.contract_id)
-    return basis_of(connection, contract, terms, lots, open_periods, as_of=as_of)
+def _basis(
+    connection: sa.Connection,
+    contract: Contract,
+    lots: Sequence[Lot],
+    open_periods: Sequence[Period],
+    *,
+    as_of: datetime,
+) -> Basis:
+    terms, left = terms_of(connection, contract.contract_id), _left(connection, contract.contract_id, lots)
+    return basis_of(connection, contract, terms, left, open_periods, as_of=as_of)
 
 
 def _rate(connection: sa.Connection, basis: Basis) -> tuple[tuple[tuple[Reading, ...], ...], tuple[RatedPeriod, ...]]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
 from ledger.contract_checks import grid_problems
-from ledger.contracts import Contract, lock_both, lots_of, refuse, terms_of
+from ledger.contracts import Contract, lock_both, refuse, terms_of
 from ledger.definitions import RECHARGE_ID
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.intake.attribution import mark_contract
@@ -26,7 +26,7 @@ from pricing.expiry import is_settled, next_boundary
 from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.product_checks import is_fee
 from pricing.segments import terms_in_force
-from pricing.terms import Terms
+from pricing.terms import Lot, Terms
 
 FIRST_YEAR, LAST_YEAR = 2000, 2999
 HIGHEST_PRIORITY = 1_000_000
@@ -326,13 +326,13 @@ def _change(connection: sa.Connection, lot: RecordedLot, change: LotChange) -> N
 # --- breakage -----------------------------------------------------------------------------------------------------
 
 
-def post_expired(connection: sa.Connection, contract: Contract, *, as_of: datetime) -> int:
+def post_expired(connection: sa.Connection, contract: Contract, lots: Sequence[Lot], *, as_of: datetime) -> int:
     """Bring breakage up to what ended paid lots have left, and return the number of transfers.
 
     A lot is settled once the contract's grace for late usage has passed since its end. One that outlives its contract
     stays owed until a person voids it. The contract is locked, and its usage is in the books.
     """
-    paid = [lot for lot in lots_of(connection, contract.contract_id) if lot.cost_basis]
+    paid = [lot for lot in lots if lot.cost_basis]
     if not paid:
         return 0
     drawn = drawn_from_lots(connection, contract.contract_id)

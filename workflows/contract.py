@@ -63,7 +63,7 @@ class ContractState:
 
     `pending_usage` are bodies of usage signals not taken in yet, `invoices_started` the invoices of periods that are
     not invoiced yet; periods that end by `close_through` are invoiced without grace. An accrual that is due comes at
-    once; after news of usage (`nudged`) it waits until `quiet_until`.
+    once; after news of usage (`nudged`) it waits until `quiet_until`. At `wake_at` a lot begins or ends next.
     """
 
     contract_id: str
@@ -86,6 +86,7 @@ class ContractState:
     finished: bool = False
     nudged: bool = False
     quiet_until: datetime | None = None
+    wake_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,7 @@ class ContractWorkflow:
             state.quiet_until = workflow.now() + accrued.next_after
         if accrued.problem is None:
             state.next_boundary = accrued.next_boundary
+            state.wake_at = accrued.wake_at
             await self._start_invoices(accrued)
         if accrued.recharge is not None:
             await self._start_recharge(accrued.recharge)
@@ -334,8 +336,9 @@ class ContractWorkflow:
         is_quiet = self._state.nudged
         if is_quiet and quiet_until is not None and quiet_until > now:
             wake_at = min(wake_at, quiet_until)
-        if boundary is not None and boundary > now:  # one that has passed was seen by an accrual that a problem stopped
-            wake_at = min(wake_at, boundary)
+        for moment in (boundary, self._state.wake_at):
+            if moment is not None and moment > now:  # one that has passed was seen by an accrual that a problem stopped
+                wake_at = min(wake_at, moment)
 
         def is_awake() -> bool:
             interval_begins = self._state.nudged and not is_quiet

@@ -286,7 +286,7 @@ def test_what_a_paid_lot_has_left_becomes_breakage_once_late_usage_has_had_its_g
     assert balances(expiring) == expected(**UNUSED, breakage_revenue="-6.4")
     assert breakage_rows(expiring) == [(date(2026, 2, 1), "6.4")]
     contract = get_contract(expiring, "plan")
-    assert post_expired(expiring, contract, as_of=FOURTH_OF_FEBRUARY) == 0
+    assert post_expired(expiring, contract, lots_of(expiring, contract.contract_id), as_of=FOURTH_OF_FEBRUARY) == 0
     assert accrue(expiring, "plan", as_of=FOURTH_OF_FEBRUARY).transfers_posted == 0
 
 
