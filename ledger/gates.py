@@ -74,6 +74,11 @@ class Gate:
     valid_until: datetime | None
     watermark: datetime
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether money or units limit the feature, so that they can be held."""
+        return self.left_amount is not None or self.left_units is not None
+
     def holds_at(self, moment: datetime) -> bool:
         """Say whether nothing has begun or ended since it was written."""
         return self.valid_until is None or moment < self.valid_until

@@ -337,7 +337,7 @@ def _check(hold_id: str, units: Decimal | None, amount: Decimal | None, expires_
 
 def _wanted(request: GateRequest, gate: Gate) -> GateRequest:
     """Return the units and the amount that a hold takes at a gate; raise `InvalidError` where they cannot be told."""
-    if gate.left_amount is None and gate.left_units is None:
+    if not gate.is_limited:
         raise InvalidError(f"feature {request.feature_id} is not limited, there is nothing to hold; check its gate")
     if request.units is None:
         if gate.left_units is not None:
@@ -371,9 +371,10 @@ def _same(known: Hold, request: GateRequest, expires_at: datetime) -> Hold:
 
 
 def _has_neighbours(gates: dict[str, Gate], gate: Gate | None) -> bool:
-    """Say whether a contract has other gates than this one, which what is held may stand against."""
+    """Say whether a contract has other limited gates than this one, which what is held may stand against."""
     return gate is None or any(
-        other.contract_id == gate.contract_id and other.feature_id != gate.feature_id for other in gates.values()
+        other.contract_id == gate.contract_id and other.feature_id != gate.feature_id and other.is_limited
+        for other in gates.values()
     )
 
 

@@ -1,15 +1,13 @@
 """Building gates for tests: acme's contract with features, its accruals with their gates, and what the books leave."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
-from ledger.contracts import get_contract, lock_contract
 from ledger.features import Feature, create_feature, grant_feature
-from ledger.gates import GateAnswer, check_gate, project_gates
+from ledger.gates import GateAnswer, check_gate
 from ledger.intake.events import UsageEvent, parse_objects
 from tests.ledger.books import PREPAID, REQUESTS, TOKENS, start
 from tests.ledger.usage import tokens
@@ -32,11 +30,9 @@ def open_gates(
     grant_feature(connection, "plan", "export", by="ada", at=AT)
 
 
-def bring(connection: sa.Connection, *, at: datetime = AT, contract_id: str = "plan") -> None:
-    """Accrue a contract with its gates, as its workflow does."""
-    lock_contract(connection, contract_id)
-    accrue(connection, contract_id, as_of=at)
-    project_gates(connection, replace(get_contract(connection, contract_id), problem=None), as_of=at)
+def bring(connection: sa.Connection, *, at: datetime = AT) -> None:
+    """Accrue the contract, and with it what stands at its gates."""
+    accrue(connection, "plan", as_of=at)
 
 
 def ask(connection: sa.Connection, feature_id: str = "writing", *, at: datetime = AT, **estimate: str) -> GateAnswer:
