@@ -15,6 +15,10 @@ from ledger.database import Json
 from ledger.errors import IdempotencyConflictError
 from pricing.money import WIDE
 
+OPENINGS = 0x4D42
+OPENING = OPENINGS << 48
+"""The advisory locks of transactions that put out facts: this and the highest sequence number that was there before."""
+
 Written = dict[str, "Written"] | list["Written"] | str | int | bool | None
 
 
@@ -30,7 +34,7 @@ def put_out(
     """
     content = {name: _written(value) for name, value in payload.items()}
     fact = {"key": key, "kind": kind, "contract_id": contract_id, "payload": content}
-    if connection.execute(_PUT_OUT, fact).first() is not None:
+    if connection.execute(_PUT_OUT, {**fact, "opening": OPENING}).first() is not None:
         return
     stored = connection.execute(
         sa.select(_OUTBOX.kind, _OUTBOX.contract_id, _OUTBOX.payload).where(_OUTBOX.key == key)
@@ -65,9 +69,19 @@ def _written(value: Json) -> Written:
 
 _OUTBOX = schema.outbox.c
 
+# One shared lock per transaction, before its first number, says from where on its numbers are (`settled_until` reads
+# it). `offset 0` keeps the subquery apart, so that the lock is taken before the insert draws a number.
+
 _PUT_OUT = sa.text("""
 with fact as (
-    insert into outbox (key, kind, contract_id, payload) values (:key, :kind, :contract_id, :payload)
+    insert into outbox (key, kind, contract_id, payload)
+    select :key, :kind, :contract_id, :payload from (
+        select pg_advisory_xact_lock_shared(:opening + set_config('meterbook.outbox_after', coalesce(
+            nullif(current_setting('meterbook.outbox_after', true), ''),
+            (select coalesce(max(sequence), 0) from outbox)::text
+        ), true)::bigint)
+        offset 0
+    ) as opening
     on conflict (key) do nothing returning sequence, kind
 ), delivery as (
     insert into webhook_delivery (endpoint_id, sequence)
