@@ -7,7 +7,7 @@ put out as a fact: `recharge.begun`, `recharge.paid`, `recharge.failed`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
 from ledger.checks import check_aware
-from ledger.contracts import Contract, get_contract, lock_both, lots_of
+from ledger.contracts import Contract, get_contract, lock_both, lock_customer_of, lots_of
 from ledger.definitions import RECHARGE_ID, RechargePolicy
 from ledger.errors import NotFoundError
 from ledger.intake.attribution import mark_contract
@@ -134,19 +134,21 @@ def begin_recharge(connection: sa.Connection, contract_id: str, number: int, *, 
 def settle_recharge(connection: sa.Connection, contract_id: str, number: int, *, at: datetime) -> Recharge:
     """Grant a recharge whose invoice is paid, or fail one whose invoice was given up; else leave it as it is.
 
-    The lots begin with the bucket of usage that contains `at`, and not in a frozen period, and have no end. The same
-    again changes nothing; one that failed is granted when it is paid after all. Raises `NotFoundError`.
+    The lots begin with the entity's day of `at`, and not in a frozen period, and have no end. Not within the day: what
+    is known of a product is known by the day, and every accrual would rate the whole period. The same again changes
+    nothing; one that failed is granted when it is paid after all. Raises `NotFoundError`.
     """
     check_aware("at", at)
-    contract, bucket_minutes = lock_both(connection, contract_id)
+    contract = lock_customer_of(connection, contract_id)
     found = get_recharge(connection, contract_id, number)
     invoice = get_invoice(connection, found.invoice_id)
     is_paid = invoice.state == "paid"
     if found.state == "paid" or not (is_paid or (invoice.state == "uncollectible" and found.state == "begun")):
         return found
     if is_paid:
-        start = _bucket_start(at, bucket_minutes)
-        _grant(connection, contract, found, start=max(start, frozen_until(connection, contract_id) or start))
+        today = local_midnight(local_date(at, contract.entity_zone), contract.entity_zone)
+        start = max(today, contract.start_at, frozen_until(connection, contract_id) or today)
+        _grant(connection, contract, found, start=start)
         _update(connection, found, state="paid", settled_at=at, payments_before=None, payment_method=None)
         mark_contract(connection, contract_id)
     else:
@@ -218,11 +220,6 @@ def _line(contract: Contract, policy: RechargePolicy, due: DueRecharge, lot_id: 
     return Line(
         "commit", lot_id, f"{policy.name}{granted}", Period(at, end), Decimal(1), "commit", due.charged, due.charged
     )
-
-
-def _bucket_start(at: datetime, bucket_minutes: int) -> datetime:
-    moment = at.astimezone(UTC)
-    return moment.replace(minute=moment.minute // bucket_minutes * bucket_minutes, second=0, microsecond=0)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------

@@ -149,8 +149,7 @@ def test_a_recharge_is_pending_until_it_is_paid_and_granted_then(shop: sa.Connec
     pay(shop, begun.invoice_id)
     paid = settle_recharge(shop, "plan", 1, at=NOON + DAY)
     assert (paid.state, paid.settled_at) == ("paid", NOON + DAY)
-    # usage is counted by the hour: the lot begins with the hour of 12:30
-    start_at = datetime(2026, 1, 21, 12, tzinfo=UTC)
+    start_at = datetime(2026, 1, 20, 23, tzinfo=UTC)  # midnight of the 21st in Berlin
     assert lots(shop) == [("plan.recharge-1", Decimal(20), start_at, "commit", Decimal(1))]
     assert left(shop, NOON + DAY) == Decimal("24.00")
 
@@ -171,9 +170,19 @@ def test_usage_draws_from_what_was_recharged_and_earns_it(shop: sa.Connection) -
     assert differences(shop) == []
 
 
-def test_usage_before_the_recharge_is_billed_in_arrears(shop: sa.Connection) -> None:
+def test_usage_of_the_day_of_the_recharge_that_no_lot_paid_is_drawn_from_it(shop: sa.Connection) -> None:
     sell(shop)
     spent(shop, 40_000)  # 12.00, of which 2.00 are more than the balance
+    filled_up(shop)
+    accrue(shop, "plan", as_of=NOON)
+    assert left(shop) == Decimal("18.00")
+    assert "unbilled_receivable" not in balances(shop)
+    assert differences(shop) == []
+
+
+def test_usage_of_days_before_the_recharge_is_billed_in_arrears(shop: sa.Connection) -> None:
+    sell(shop)
+    spent(shop, 40_000, at=NOON - DAY)  # 12.00, of which 2.00 are more than the balance
     filled_up(shop)
     spent(shop, 10_000, key="b", at=NOON + DAY)  # 3.00
     assert balances(shop)["unbilled_receivable"] == 2
@@ -194,10 +203,10 @@ def test_a_discount_is_granted_as_a_promotional_lot_beside_the_paid_one(shop: sa
     filled_up(shop)
     [line] = get_invoice(shop, "plan.recharge-1").lines
     assert (line.description, line.amount) == ("Top-up, 20.00 EUR for 17.00", Decimal("17.00"))
-    hour = NOON.replace(minute=0)
+    midnight = datetime(2026, 1, 19, 23, tzinfo=UTC)  # in Berlin
     assert lots(shop) == [
-        ("plan.recharge-1", Decimal(17), hour, "commit", Decimal(1)),
-        ("plan.recharge-1-bonus", Decimal(3), hour, "promotional", Decimal(0)),
+        ("plan.recharge-1", Decimal(17), midnight, "commit", Decimal(1)),
+        ("plan.recharge-1-bonus", Decimal(3), midnight, "promotional", Decimal(0)),
     ]
     # 10.50: the 4.00 left of the commit, the 3.00 that are free, and 3.50 of the 17.00
     spent(shop, 35_000, key="b", at=NOON + DAY)
@@ -259,15 +268,15 @@ def test_what_is_not_due_is_not_begun(shop: sa.Connection) -> None:
 
 def test_nothing_is_due_while_a_recharge_is_under_way_nor_in_the_gap_after_it(shop: sa.Connection) -> None:
     sell(shop, 'below: "4.00", amount: "4.01", least_gap: 2h')
-    spent(shop, 40_000)
+    spent(shop, 30_000)  # 9.00 of 10.00
     begun = begin(shop)
     assert due(shop, NOON + DAY) is None
     pay(shop, begun.invoice_id)
     settle_recharge(shop, "plan", 1, at=NOON)
-    spent(shop, 10_000, key="b", at=NOON + HOUR)  # 3.00 of 4.01: the balance is low again
+    spent(shop, 10_000, key="b", at=NOON + HOUR)  # 3.00 of 1.00 and 4.01: the balance is low again
     two_hours_later = NOON + 2 * HOUR
     assert due(shop, two_hours_later - timedelta(microseconds=1)) is None
-    assert due(shop, two_hours_later) == DueRecharge(2, Decimal("1.01"), Decimal("4.01"), Decimal("4.01"))
+    assert due(shop, two_hours_later) == DueRecharge(2, Decimal("2.01"), Decimal("4.01"), Decimal("4.01"))
 
 
 def test_a_day_s_cap_is_of_the_day_of_the_entity_s_zone(shop: sa.Connection) -> None:
