@@ -21,6 +21,7 @@ from ledger.gates import (
     Gate,
     GateAnswer,
     GateRequest,
+    Reason,
     amount_of,
     answer_of,
     fresh_gate,
@@ -74,6 +75,13 @@ class Capture:
     contracts: tuple[str, ...]
 
 
+_REMEDIES: dict[Reason | None, str] = {
+    "no_feature": "grant it to a contract of the customer first",
+    "no_contract": "start a contract that is in force, and grant it the feature",
+    "problem": "see why rating of its contract stopped, and correct that",
+}
+
+
 class InsufficientError(StateError):
     """The gate denies a hold; `answer` says why and what is left."""
 
@@ -82,7 +90,7 @@ class InsufficientError(StateError):
         told = ", ".join(f"{name} {value.normalize(WIDE):f}" for name, value in left.items() if value is not None)
         super().__init__(
             f"feature {answer.feature_id} of customer {answer.customer_id} cannot be held: {answer.reason}, left "
-            f"{told or 'nothing'}; hold less, or top up"
+            f"{told or 'nothing'}; {_REMEDIES.get(answer.reason, 'hold less, or top up')}"
         )
         self.answer = answer
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ledger.customers import Customer, create_customer
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.features import Feature, create_feature, grant_feature, revoke_feature
+from ledger.gates import note_problem
 from ledger.holds import Hold, InsufficientError, capture, expire_holds, get_hold, hold, list_holds, release
 from tests.ledger.books import PREPAID, TOKENS, start, use
 from tests.ledger.gated import AT, ask, bring, left, open_gates, usage
@@ -256,7 +257,10 @@ def test_holds_that_cannot_be_are_refused(shop: sa.Connection) -> None:
         reserve(shop, amount="1", expires_at=AT)
     with pytest.raises(InvalidError, match="feature export is not limited, there is nothing to hold"):
         reserve(shop, feature_id="export", units="1")
-    with pytest.raises(InsufficientError, match="no_feature, left nothing"):
+    note_problem(shop, "plan", "no price")
+    with pytest.raises(InsufficientError, match="problem, left amount 10; see why rating of its contract stopped"):
+        reserve(shop, amount="1")
+    with pytest.raises(InsufficientError, match="no_feature, left nothing; grant it to a contract"):
         reserve(shop, feature_id="nothing", units="1")
     with pytest.raises(NotFoundError, match="hold h1 does not exist"):
         release(shop, "h1", at=AT)
