@@ -13,7 +13,7 @@ from admin.http.answers import WITHOUT_KEY, Documented, Problem, UnsupportedErro
 from admin.http.doors.cloudevents import JSON, is_json, media_type
 from admin.http.doors.translating import decoded
 from admin.http.encodings import UsageBody
-from admin.http.parts import Parts, PartsOf, bearer_of_key
+from admin.http.parts import Parts, PartsOf, bearer_of_key, presented_key, require_key
 from admin.http.texts import LONGEST, WITHOUT_NUL, PathText
 from admin.http.usage import EVENT, EVENT_SCHEMA
 from ledger.errors import InvalidError
@@ -28,7 +28,10 @@ Figure = Annotated[str, Field(pattern=FIGURE)]
 UNKNOWN: Documented = {**WITHOUT_KEY, 404: {"model": Problem, "description": "There is no such hold."}}
 AWAY: Documented = {503: {"model": Problem, "description": "The database is away; nothing was done, ask again."}}
 
-router = APIRouter(tags=["gates"], dependencies=[Depends(bearer_of_key)])
+router = APIRouter(tags=["gates"])
+
+PresentedKey = Annotated[str, Depends(presented_key)]
+"""Checked in the transaction that answers, because these routes are asked before each piece of work."""
 
 
 class Check(BaseModel):
@@ -132,14 +135,14 @@ CAPTURE_BODY: Final = {
         **AWAY,
     },
 )
-async def post_gate(check: Check, parts: PartsOf) -> Response:
+async def post_gate(check: Check, parts: PartsOf, secret: PresentedKey) -> Response:
     """Answer whether a customer may use a feature now, what is left, and why not where it may not.
 
     `left_amount` and `left_units` are less what is held, and include all usage accepted before `watermark`; keep the
     answer until `keep_until` at most. Without an estimate something must be left. A gate reserves nothing: two that are
     asked at once may both be allowed the last unit; make a hold where that matters.
     """
-    return json_answer(await run_in_threadpool(_check, parts, check.request))
+    return json_answer(await run_in_threadpool(_check, parts, secret, check.request))
 
 
 @router.post(
@@ -152,10 +155,10 @@ async def post_gate(check: Check, parts: PartsOf) -> Response:
         **AWAY,
     },
 )
-async def post_gates(body: Checks, parts: PartsOf) -> Response:
+async def post_gates(body: Checks, parts: PartsOf, secret: PresentedKey) -> Response:
     """Answer each check as `POST /v1/gate` does, in their order."""
     requests = [check.request for check in body.checks]
-    return json_answer({"answers": await run_in_threadpool(_check_all, parts, requests)})
+    return json_answer({"answers": await run_in_threadpool(_check_all, parts, secret, requests)})
 
 
 @router.post(
@@ -169,18 +172,19 @@ async def post_gates(body: Checks, parts: PartsOf) -> Response:
         **AWAY,
     },
 )
-async def post_hold(wanted: NewHold, parts: PartsOf) -> Response:
+async def post_hold(wanted: NewHold, parts: PartsOf, secret: PresentedKey) -> Response:
     """Reserve an estimate until it is captured with its usage, released, or expires by itself.
 
     Holds of all features that draw from one balance never exceed it together. The same hold again is answered with the
     hold as it stands.
     """
-    return json_answer(await run_in_threadpool(_hold, parts, wanted))
+    return json_answer(await run_in_threadpool(_hold, parts, secret, wanted))
 
 
 @router.get(
     "/v1/holds/{hold_id}",
     summary="See a hold",
+    dependencies=[Depends(bearer_of_key)],
     responses={200: {"model": Hold}, **UNKNOWN, **AWAY},
 )
 async def read_hold(hold_id: PathText, parts: PartsOf) -> Response:
@@ -191,6 +195,7 @@ async def read_hold(hold_id: PathText, parts: PartsOf) -> Response:
 @router.post(
     "/v1/holds/{hold_id}/capture",
     summary="Capture a hold with its usage",
+    dependencies=[Depends(bearer_of_key)],
     openapi_extra=CAPTURE_BODY,
     responses={
         200: {"model": Capture, "description": "The usage is taken in, and counts as held until it is accrued."},
@@ -220,6 +225,7 @@ async def post_capture(hold_id: PathText, request: Request, parts: PartsOf, body
 @router.post(
     "/v1/holds/{hold_id}/release",
     summary="Release a hold",
+    dependencies=[Depends(bearer_of_key)],
     responses={
         200: {"model": Hold, "description": "Nothing is held by it any more."},
         **UNKNOWN,
@@ -235,8 +241,9 @@ async def post_release(hold_id: PathText, parts: PartsOf) -> Response:
 # --- in the database ----------------------------------------------------------------------------------------------
 
 
-def _check(parts: Parts, request: GateRequest) -> GateAnswer:
+def _check(parts: Parts, secret: str, request: GateRequest) -> GateAnswer:
     with parts.engine.begin() as connection:
+        require_key(connection, secret)
         return check_gate(
             connection,
             request.customer_id,
@@ -247,13 +254,15 @@ def _check(parts: Parts, request: GateRequest) -> GateAnswer:
         )
 
 
-def _check_all(parts: Parts, requests: list[GateRequest]) -> tuple[GateAnswer, ...]:
+def _check_all(parts: Parts, secret: str, requests: list[GateRequest]) -> tuple[GateAnswer, ...]:
     with parts.engine.begin() as connection:
+        require_key(connection, secret)
         return check_gates(connection, requests, at=datetime.now(UTC))
 
 
-def _hold(parts: Parts, wanted: NewHold) -> Hold:
+def _hold(parts: Parts, secret: str, wanted: NewHold) -> Hold:
     with parts.engine.begin() as connection:
+        require_key(connection, secret)
         return hold(
             connection,
             wanted.hold_id,

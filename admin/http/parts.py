@@ -66,13 +66,30 @@ async def bearer_of_key(credentials: Credentials, parts: PartsOf) -> ApiKey:
     While the database is away, keys that worked within the last day are believed, for what goes to the spool then; a
     revocation counts again when the database is back. Raises `UnauthorisedError`, and `UncheckedError` for other keys.
     """
+    secret = await presented_key(credentials)
+    if parts.spooling is None:
+        key = await run_in_threadpool(_looked_up, parts.engine, secret)
+    else:
+        key = await _believed(parts, parts.spooling, secret)
+    return _known(key)
+
+
+async def presented_key(credentials: Credentials) -> str:
+    """Return the secret that a request bears, for those who check it by `require_key` in the transaction of their work.
+
+    Raises `UnauthorisedError` where there is none.
+    """
     if credentials is None:
         raise UnauthorisedError("this needs an API key; send the header `Authorization: Bearer mbk_...`")
+    return credentials.credentials
 
-    if parts.spooling is None:
-        key = await run_in_threadpool(_looked_up, parts.engine, credentials.credentials)
-    else:
-        key = await _believed(parts, parts.spooling, credentials.credentials)
+
+def require_key(connection: sa.Connection, secret: str) -> ApiKey:
+    """Return the key of a secret; raise `UnauthorisedError` where it is not known or was revoked."""
+    return _known(check_api_key(connection, secret))
+
+
+def _known(key: ApiKey | None) -> ApiKey:
     if key is None:
         raise UnauthorisedError(
             "this API key is not known or was revoked; make one with `meterbook apikey create NAME`"

@@ -9,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from ledger.accrual import accrue
-from ledger.api_keys import create_api_key
+from ledger.api_keys import create_api_key, list_api_keys, revoke_api_key
 from ledger.contracts import create_contract, get_contract
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.features import Feature, create_feature, grant_feature
 from ledger.files.contracts import parse_contract
 from ledger.gates import project_gates
+from ledger.holds import list_holds
 from ledger.metrics import create_metric
 from tests.admin.conftest import CONTRACT
 from tests.metrics import metric
@@ -143,3 +144,16 @@ def test_what_cannot_be_is_refused_with_its_field(
 @pytest.mark.parametrize("path", ["/v1/gate", "/v1/gates", "/v1/holds", "/v1/holds/h1/capture", "/v1/holds/h1/release"])
 def test_nothing_is_answered_without_a_key(http: httpx.Client, path: str) -> None:
     assert http.post(path, json={}).status_code == 401
+
+
+def test_a_key_that_was_revoked_asks_and_holds_nothing(client: httpx.Client, engine: sa.Engine) -> None:
+    ask(client)
+    with engine.begin() as connection:
+        [key] = list_api_keys(connection)
+        revoke_api_key(connection, key.api_key_id, at=datetime.now(UTC))
+    check = {"customer_id": "acme", "feature_id": "writing"}
+    for path, body in (("/v1/gate", check), ("/v1/gates", {"checks": [check]}), ("/v1/holds", wanted(amount="1"))):
+        answer = client.post(path, json=body)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    with engine.begin() as connection:
+        assert list_holds(connection) == ()
