@@ -1,4 +1,4 @@
-"""Usage to Meterbook, and spend from it: typed, sync and async, each event once whatever fails on the way."""
+"""Usage to Meterbook, spend and gates from it: typed, sync and async, each event once whatever fails on the way."""
 
 from meterbook_client.answers import Answer, EventResult, ProductSpend, Receipt, Spend
 from meterbook_client.async_client import AsyncClient, AsyncSender
@@ -15,6 +15,7 @@ from meterbook_client.errors import (
     UnavailableError,
 )
 from meterbook_client.events import Event
+from meterbook_client.gates import Decision, Doubt, Gates
 
 __all__ = [
     "Answer",
@@ -22,9 +23,12 @@ __all__ = [
     "AsyncSender",
     "Client",
     "ClosedError",
+    "Decision",
+    "Doubt",
     "Event",
     "EventResult",
     "FullError",
+    "Gates",
     "InvalidEventError",
     "JournalError",
     "MeterbookError",

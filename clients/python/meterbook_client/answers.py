@@ -95,6 +95,21 @@ class Spend:
     content: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a feature may be used, or for which reason not; what is left is less what is held.
+
+    All usage that was accepted before `watermark` is in it. It may be kept until `keep_until`.
+    """
+
+    allowed: bool
+    reason: str | None
+    left_amount: Decimal | None
+    left_units: Decimal | None
+    watermark: datetime | None
+    keep_until: datetime
+
+
 def joined(answers: Iterable[Answer]) -> Answer:
     """Return the answer to several requests together."""
     listed = [*answers]
@@ -147,6 +162,19 @@ def spend_of(content: Mapping[str, Any]) -> Spend:
         for one in content["products"]
     )
     return Spend(content["contract_id"], content["currency"], Decimal(content["total"]), products, content)
+
+
+def gate_of(content: Mapping[str, Any]) -> Gate:
+    """Read what a gate answered."""
+    amount, units, watermark = content["left_amount"], content["left_units"], content["watermark"]
+    return Gate(
+        content["allowed"],
+        content["reason"],
+        None if amount is None else Decimal(amount),
+        None if units is None else Decimal(units),
+        None if watermark is None else datetime.fromisoformat(watermark),
+        datetime.fromisoformat(content["keep_until"]),
+    )
 
 
 def pause_seconds(failures: int, error: UnavailableError) -> float:

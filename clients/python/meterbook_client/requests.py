@@ -1,7 +1,9 @@
 """What is asked of the server."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from urllib.parse import quote
 
 ATTEMPTS = 8
@@ -33,3 +35,10 @@ def receipt_request(receipt: str) -> Request:
 def spend_request(contract_id: str) -> Request:
     """Ask for a contract's spend."""
     return Request("GET", f"/v1/contracts/{quote(contract_id, safe='')}/spend")
+
+
+def gate_request(customer_id: str, feature_id: str, units: Decimal | None, amount: Decimal | None) -> Request:
+    """Ask whether a customer may use a feature."""
+    asked = {"customer_id": customer_id, "feature_id": feature_id}
+    asked |= {name: f"{value:f}" for name, value in (("units", units), ("amount", amount)) if value is not None}
+    return Request("POST", "/v1/gate", json.dumps(asked).encode(), {"content-type": "application/json"})
