@@ -27,7 +27,7 @@ def outcomes(gates: Gates, *units: int, feature_id: str = "calls") -> list[tuple
     return [(one.allowed, one.reason, one.source) for one in decisions]
 
 
-def test_what_was_let_through_counts_until_the_watermark_has_passed_it(url: str, calls: str, engine: sa.Engine) -> None:
+def test_what_was_let_through_counts_though_the_server_knows_nothing_of_it(url: str, calls: str) -> None:
     now = datetime.now(UTC)
     with Gates(url, api_key=calls, now=lambda: now) as gates:
         assert outcomes(gates, 4, 4) == [(True, None, "server"), (True, None, "memory")]
