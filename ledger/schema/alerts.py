@@ -16,16 +16,20 @@ alert_rule = Table(
     Column("product_id", Text, nullable=False, server_default=""),  # empty: all products
     Column("lot_id", ForeignKey("lot.lot_id")),
     Column("span", Text, nullable=False),  # what is added up before it is compared; lots stand the whole term
-    Column("threshold", MONEY, nullable=False),
+    Column("threshold", MONEY, nullable=False),  # of an anomaly: how many times the usual spread
     Column("rearm", MONEY, nullable=False),  # how far back it must go before it may cross again
     Column("created_by", Text, nullable=False),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     Column("disabled_at", MOMENT),
     CheckConstraint(
-        "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days', 'commit_used')", name="kind"
+        "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days', 'commit_used', 'anomaly',"
+        " 'new_group')",
+        name="kind",
     ),
-    CheckConstraint("span in ('period', 'day', 'term')", name="span"),
-    CheckConstraint("(kind in ('spend', 'usage')) = (span <> 'term')", name="term"),
+    CheckConstraint("span in ('period', 'day', 'hour', 'term')", name="span"),
+    CheckConstraint("(kind in ('spend', 'usage', 'anomaly', 'new_group')) = (span <> 'term')", name="term"),
+    CheckConstraint("(kind = 'anomaly') = (span = 'hour')", name="hour"),
+    CheckConstraint("kind <> 'new_group' or span = 'day'", name="new_group"),
     CheckConstraint("(kind = 'commit_used') = (lot_id is not null)", name="lot"),
     CheckConstraint("contract_id is null or customer_id is null", name="scope"),
     Index("ix_alert_rule_default", "rule_id", postgresql_where="contract_id is null and customer_id is null"),
