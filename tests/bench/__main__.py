@@ -22,7 +22,21 @@ from infra.stack import Stack, StackError, running_stack
 from infra.stack.home import CLONE
 from infra.stack.stack import InterruptedBySignal
 from ledger.database import create_engine
-from tests.bench import accrual, alert, burndown, close, delay, gates, growth, hot, http, intake, posting, rating
+from tests.bench import (
+    accrual,
+    alert,
+    burndown,
+    close,
+    delay,
+    gates,
+    gates_http,
+    growth,
+    hot,
+    http,
+    intake,
+    posting,
+    rating,
+)
 from tests.bench.figure import CountError, Figure, Spread, Tell, written
 from tests.bench.machine import Machine, describe
 
@@ -58,6 +72,7 @@ PARTS = (
     Part("accrual", lambda asked: accrual.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("rules", lambda asked: alert.measure_rules(asked.stack, asked.tell, quick=asked.quick)),
     Part("gates", lambda asked: gates.measure(asked.stack, asked.tell, quick=asked.quick)),
+    Part("gates-http", lambda asked: gates_http.measure(asked.stack, asked.tell, quick=asked.quick)),
     Part("delay", lambda asked: delay.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),
     Part("alert", lambda asked: alert.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),
     Part("hot", lambda asked: hot.measure(asked.stack, asked.tell, quick=asked.quick), durable=True),

@@ -49,7 +49,7 @@ def measure(stack: Stack, tell: Tell, *, quick: bool) -> list[Figure]:
     found = _Rounds()
     with own_database(stack, "gates") as engine:
         tell("gates: granting a feature to each customer")
-        names = _prepare(engine)
+        names = prepare(engine)
         for number in range(rounds + 1):
             tell(f"gates: round {number} of {rounds}")
             _ask(engine, names, checks, found)
@@ -57,7 +57,8 @@ def measure(stack: Stack, tell: Tell, *, quick: bool) -> list[Figure]:
     return [*_checks(found, checks), *_holds(found, holds)]
 
 
-def _prepare(engine: sa.Engine) -> tuple[str, ...]:
+def prepare(engine: sa.Engine) -> tuple[str, ...]:
+    """Give each customer a feature and plenty of money to use it with; return the customers."""
     with engine.begin() as connection:
         names = set_up(connection, "gates", CUSTOMERS, start=START)
         create_feature(connection, Feature(FEATURE, "Writing", "balance", ("input-tokens",)))

@@ -47,7 +47,7 @@ def measure(stack: Stack, tell: Tell, *, quick: bool) -> list[Figure]:
         def bodies(number: int) -> list[bytes]:
             return [body_of([next(events) for _ in range(BATCH)]) for _ in range(number)]
 
-        with _server(engine) as address, _client(address, secret) as client, ThreadPoolExecutor(CLIENTS) as threads:
+        with api_of(engine) as address, client_of(address, secret) as client, ThreadPoolExecutor(CLIENTS) as threads:
             rates: list[tuple[float, float]] = []
             for number in range(rounds + 1):
                 tell(f"http: round {number} of {rounds}")
@@ -139,8 +139,8 @@ def _answers(measured: Sequence[tuple[list[float], list[float]]], every: float, 
             f"http-answer-p{percent}",
             f"POST /v1/usage of {BATCH:,} events at half of that load, p{percent}",
             f"GET /healthz, p{percent}",
-            seconds=[_percentile(posted, percent) for posted, _ in measured],
-            yardstick_seconds=[_percentile(bare, percent) for _, bare in measured],
+            seconds=[percentile(posted, percent) for posted, _ in measured],
+            yardstick_seconds=[percentile(bare, percent) for _, bare in measured],
             shown="milliseconds",
             operations=ticks,
             note=f"{BATCH / every:,.0f} events/s, each answer timed from when its batch was due",
@@ -149,12 +149,14 @@ def _answers(measured: Sequence[tuple[list[float], list[float]]], every: float, 
     ]
 
 
-def _percentile(values: Sequence[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the value that so many per cent of the values do not exceed."""
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 @contextmanager
-def _client(address: str, secret: str) -> Iterator[httpx.Client]:
+def client_of(address: str, secret: str) -> Iterator[httpx.Client]:
+    """Give a client of an API once that answers."""
     headers = {"authorization": f"Bearer {secret}"}
     with httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=60) as client:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -171,7 +173,7 @@ def _client(address: str, secret: str) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def _server(engine: sa.Engine) -> Iterator[str]:
+def api_of(engine: sa.Engine) -> Iterator[str]:
     """Run the HTTP API on the engine's database as a process of its own, and give its address."""
     port = next(candidate for candidate in reversed(PORTS) if is_free(candidate))
     url = engine.url.render_as_string(hide_password=False)
