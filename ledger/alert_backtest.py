@@ -1,11 +1,12 @@
-"""Backtest: what a rule would have raised and cleared on a contract, replayed day by day from the figures of now.
+"""Backtest: what a rule would have raised and cleared on a contract, replayed from the figures of now.
 
-Each day of the entity is seen as it stood in its last instant. Usage counts on the day that it belongs to, however late
-it came, so that what was raised and cleared within one day, or by late usage, does not appear.
+Each day of the entity is seen as it stood in its last instant, and rules on what is unusual see each hour as it ended.
+Usage counts where it belongs, however late it came, so that what was raised and cleared within one day, or by late
+usage, does not appear.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -15,8 +16,11 @@ import sqlalchemy as sa
 
 from ledger.alert_rules import AlertRule, get_rule
 from ledger.alerts import PACE_DAYS, LotBalance, lot_figure
+from ledger.anomalies import hours_replayed, newcomers_replayed
 from ledger.contracts import Contract, get_contract, lots_of
-from pricing.calendar import local_date, local_midnight
+from pricing.anomalies import HOUR
+from pricing.calendar import Period, local_date, local_midnight
+from pricing.detections import Score, scored
 from pricing.money import EXACT, ZERO, total
 from pricing.thresholds import Crossing, crossing
 
@@ -27,9 +31,13 @@ Seen = tuple[date, datetime, Decimal]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A crossing that a rule would have had on a day, the `number`th in the span from `span_start`."""
+    """A crossing that a rule would have had on a day, the `number`th in the span from `span_start`.
+
+    `at` is the moment as of which it is seen: the end of the day, or of the hour.
+    """
 
     day: date
+    at: datetime
     span_start: datetime
     number: int
     state: Crossing
@@ -42,15 +50,57 @@ def backtest(connection: sa.Connection, rule_id: str, contract_id: str) -> tuple
     Nothing is written. Raises `NotFoundError`.
     """
     rule, contract = get_rule(connection, rule_id), get_contract(connection, contract_id)
+    if rule.kind == "anomaly":
+        return tuple(_of_hours(connection, contract, rule))
+    if rule.kind == "new_group":
+        return tuple(_of_groups(connection, contract, rule))
     seen = {"period": _in_periods, "day": _in_days, "term": _of_lots}[rule.span](connection, contract, rule)
+    zone = contract.entity_zone
+    moments = ((day, local_midnight(day + DAY, zone), span_start, figure) for day, span_start, figure in seen)
+    return tuple(_crossings(rule, moments))
+
+
+def scored_alarms(
+    connection: sa.Connection, rule_id: str, contract_id: str, attacks: Sequence[Period]
+) -> tuple[tuple[Replayed, ...], Score]:
+    """Return the crossings of a rule and how those that raise compare with known attacks.
+
+    An alarm of an anomaly is about its hour, any other about its day up to the moment as of which it is seen.
+    """
+    found = backtest(connection, rule_id, contract_id)
+    zone, by_hour = get_contract(connection, contract_id).entity_zone, get_rule(connection, rule_id).span == "hour"
+    alarms = [
+        Period(one.span_start if by_hour else local_midnight(one.day, zone), one.at)
+        for one in found
+        if one.state == "raised"
+    ]
+    return found, scored(alarms, attacks)
+
+
+def _crossings(rule: AlertRule, seen: Iterable[tuple[date, datetime, datetime, Decimal]]) -> Iterator[Replayed]:
     numbers: dict[datetime, int] = defaultdict(int)
-    found = []
-    for day, span_start, figure in seen:
+    for day, at, span_start, figure in seen:
         state = crossing(rule.bounds, figure, raised=numbers[span_start] % 2 == 1)
         if state is not None:
             numbers[span_start] += 1
-            found.append(Replayed(day, span_start, numbers[span_start], state, figure))
-    return tuple(found)
+            yield Replayed(day, at, span_start, numbers[span_start], state, figure)
+
+
+def _of_hours(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Replayed]:
+    for one in hours_replayed(connection, contract, rule):
+        if one.is_raised:
+            day = local_date(one.hour, contract.entity_zone)
+            yield Replayed(day, one.hour + HOUR, one.hour, 1, "raised", one.judgement.observed)
+
+
+def _of_groups(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Replayed]:
+    yield from _crossings(
+        rule,
+        (
+            (local_date(hour, contract.entity_zone), hour + HOUR, day, found.percent if found else ZERO)
+            for hour, day, found in newcomers_replayed(connection, contract, rule)
+        ),
+    )
 
 
 def _in_periods(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:

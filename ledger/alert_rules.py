@@ -22,11 +22,15 @@ from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.terms import ProductPrice
 from pricing.thresholds import HUNDRED, MOST_DAYS, Threshold
 
-RuleKind = Literal["spend", "usage", "balance_amount", "balance_percent", "balance_days", "commit_used"]
-Span = Literal["period", "day", "term"]
+RuleKind = Literal[
+    "spend", "usage", "balance_amount", "balance_percent", "balance_days", "commit_used", "anomaly", "new_group"
+]
+Span = Literal["period", "day", "hour", "term"]
 BALANCES: Sequence[RuleKind] = ("balance_amount", "balance_percent", "balance_days")
 OF_LOTS: Sequence[RuleKind] = (*BALANCES, "commit_used")
-MOST_OBSERVED = {"balance_percent": HUNDRED, "balance_days": MOST_DAYS, "commit_used": HUNDRED}
+ADDED_UP: Sequence[RuleKind] = ("spend", "usage")
+OF_USAGE: Sequence[RuleKind] = ("usage", "anomaly", "new_group")
+MOST_OBSERVED = {"balance_percent": HUNDRED, "balance_days": MOST_DAYS, "commit_used": HUNDRED, "new_group": HUNDRED}
 """The largest figures that can be observed, where there are such."""
 
 
@@ -37,7 +41,8 @@ class AlertRule:
     `threshold` and `rearm` are in the contract's currency for `spend` and `balance_amount`, in the product's unit for
     `usage`, in per cent and in days for the others. `product_id` None means all products; `lot_id` is the lot of
     `commit_used`. Spend and usage are added up over each billing `period` or each `day` of the entity; what is left or
-    used of lots is that of the whole `term`.
+    used of lots is that of the whole `term`. Of an `anomaly`, seen by `hour`, the threshold says how many times the
+    usual spread an hour may be above the usual; of a `new_group` it is a percentage of a day's usage.
     """
 
     rule_id: str
@@ -75,9 +80,10 @@ def create_rule(
 ) -> AlertRule:
     """Record a rule, which holds from the next accrual of each contract on, and return it.
 
-    `span` None is the period, for lots the term. The same rule again is harmless; another one under its id is a
-    `ConflictError`, and the same when it is disabled a `StateError`. Raises `InvalidError` for a threshold that can
-    never raise or never clear, and `NotFoundError` for a contract or customer that does not exist.
+    `span` None is the period, for lots the term, for an anomaly the hour, for a new group the day. The same rule again
+    is harmless; another one under its id is a `ConflictError`, and the same when it is disabled a `StateError`. Raises
+    `InvalidError` for a threshold that can never raise or never clear, and `NotFoundError` for a contract or customer
+    that does not exist.
     """
     check_slug("rule", rule_id)
     check_text("by", by, longest=256)
@@ -88,7 +94,7 @@ def create_rule(
         "customer_id": customer_id,
         "product_id": product_id or "",
         "lot_id": lot_id,
-        "span": span or ("term" if kind in OF_LOTS else "period"),
+        "span": span or _usual_span(kind),
         "threshold": threshold,
         "rearm": rearm,
     }
@@ -151,6 +157,11 @@ def _scopes(contract: Contract) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
+def _usual_span(kind: RuleKind) -> Span:
+    own: dict[RuleKind, Span] = {"anomaly": "hour", "new_group": "day"}
+    return own.get(kind, "term" if kind in OF_LOTS else "period")
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
@@ -171,6 +182,8 @@ def _figure_problems(kind: RuleKind, threshold: Decimal, rearm: Decimal) -> Iter
         yield f"threshold {threshold:f} must be at most {most:f}, as the figure itself is"
     if rearm < 0:
         yield f"rearm {rearm:f} must be 0 or more: it says how far the figure must go back"
+    elif kind == "anomaly" and rearm:
+        yield f"rearm {rearm:f} does not fit anomaly: its band is a margin already; leave it away"
     elif kind not in BALANCES and rearm and rearm >= threshold:
         yield f"rearm {rearm:f} must be below the threshold {threshold:f}, else the alert could never clear"
     elif kind in BALANCES and most is not None and rearm and EXACT.add(threshold, rearm) >= most:
@@ -189,8 +202,10 @@ def _scope_problems(wanted: dict[str, Any]) -> Iterator[str]:
     of_lots = wanted["kind"] in OF_LOTS
     if of_lots and wanted["span"] != "term":
         yield f"span {wanted['span']} does not fit {wanted['kind']}: lots stand for the whole term; leave it away"
-    if not of_lots and wanted["span"] == "term":
-        yield f"span term does not fit {wanted['kind']}: use period or day"
+    if wanted["kind"] in ADDED_UP and wanted["span"] not in ("period", "day"):
+        yield f"span {wanted['span']} does not fit {wanted['kind']}: use period or day"
+    if wanted["kind"] in ("anomaly", "new_group") and wanted["span"] != _usual_span(wanted["kind"]):
+        yield f"span {wanted['span']} does not fit {wanted['kind']}: it is seen by {_usual_span(wanted['kind'])}"
     if of_lots and wanted["product_id"]:
         yield f"product {wanted['product_id']} does not fit {wanted['kind']}: lots are watched whole; leave it away"
     if wanted["kind"] == "commit_used" and (wanted["contract_id"] is None or wanted["lot_id"] is None):
@@ -223,7 +238,7 @@ def _product_problems(
     sold = [price for one in contracts for price in _sold(connection, one) if price.product_id == product_id]
     if not sold:
         yield f"product {product_id} is not sold by {who}; name one that is"
-    elif kind == "usage" and all(price.metric_id is None for price in sold):
+    elif kind in OF_USAGE and all(price.metric_id is None for price in sold):
         yield f"product {product_id} counts no usage; watch its spend, or name a product with a metric"
 
 

@@ -1,39 +1,41 @@
 """Alerts: the crossings of the rules on a contract, found in its accrual, each written once and put out.
 
-A span is a billing period, a day of the entity, or for lots the contract's whole term. In each the crossings of a
-rule are numbered, and odd ones raise. Periods are observed until they are invoiced, with all their days: late usage
-may raise an alert of an earlier day, and a correction may clear one. What the invoice holds changes no alert.
+A span is a billing period, a day of the entity, an hour, or for lots the contract's whole term. In each the crossings
+of a rule are numbered, and odd ones raise. Periods are observed until they are invoiced, with all their days: late
+usage may raise an alert of an earlier day, and a correction may clear one. What the invoice holds changes no alert.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ledger import schema
-from ledger.alert_rules import AlertRule, RuleKind, Span, rules_on
+from ledger.alert_rules import ADDED_UP, AlertRule, RuleKind, Span, rules_on
+from ledger.anomalies import counted_of, hours_watched, is_due, newcomers_watched
 from ledger.checks import check_aware
 from ledger.contracts import Contract, get_contract, terms_of
 from ledger.database import Json
 from ledger.outbox import put_out
 from pricing.calendar import local_date, local_midnight
-from pricing.money import EXACT, total
-from pricing.thresholds import Crossing, crossing, days_left, percent_left
+from pricing.money import EXACT, ZERO, to_ledger_scale, total
+from pricing.thresholds import Crossing, Threshold, crossing, days_left, percent_left
 
 PACE_DAYS = 7
 """Over so many full days of the entity the pace of draws is taken, fewer where the lots are younger."""
 
-UNITS = {"balance_percent": "percent", "balance_days": "day", "commit_used": "percent"}
+UNITS = {"balance_percent": "percent", "balance_days": "day", "commit_used": "percent", "new_group": "percent"}
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     """A crossing: the `number`th of a rule on a contract in the span from `span_start`; its figures never change.
 
-    `observed` and `threshold` are in `currency` for spend and balance amounts (None for the other kinds).
+    `observed` and `threshold` are in `currency` for spend and balance amounts (None for the other kinds). The threshold
+    of an anomaly is the upper end of the hour's band.
     """
 
     rule_id: str
@@ -64,11 +66,13 @@ def raise_alerts(connection: sa.Connection, contract: Contract, *, as_of: dateti
         return 0
     observed = [*_in_periods(connection, contract, rules), *_in_days(connection, contract, rules)]
     observed += _of_lots(connection, contract, rules, as_of)
+    if is_due(contract, as_of):
+        observed += [*_in_hours(connection, contract, rules, as_of), *_of_groups(connection, contract, rules, as_of)]
     last = _last_numbers(connection, contract, observed)
     crossings = []
     for one in observed:
         number = last.get((one.rule.rule_id, one.span_start), 0)
-        state = crossing(one.rule.bounds, one.figure, raised=number % 2 == 1)
+        state = crossing(one.bounds, one.figure, raised=number % 2 == 1)
         if state is not None:
             crossings.append(_Crossed(one, number + 1, state))
     if crossings:
@@ -100,6 +104,9 @@ class _Observed:
     rule: AlertRule
     span_start: datetime
     figure: Decimal
+    bounds: Threshold
+    details: Mapping[str, Json] = field(default_factory=dict)
+    """What is told beside the figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ def _added_up(rules: Sequence[AlertRule], parts: Iterable[_ProductFigures]) -> I
         units[part.span_start] = EXACT.add(units[part.span_start], part.quantity)
     for rule in rules:
         figures = quantities if rule.kind == "usage" else amounts
-        yield from (_Observed(rule, start, figure) for start, figure in figures[rule.product_id].items())
+        yield from (_Observed(rule, start, figure, rule.bounds) for start, figure in figures[rule.product_id].items())
 
 
 def lot_figure(rule: AlertRule, lots: Sequence[LotBalance], *, as_of: datetime, zone: str) -> Decimal | None:
@@ -173,7 +180,7 @@ def _in_periods(connection: sa.Connection, contract: Contract, rules: Sequence[A
 
 
 def _in_days(connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule]) -> Iterator[_Observed]:
-    own = [rule for rule in rules if rule.span == "day"]
+    own = [rule for rule in rules if rule.span == "day" and rule.kind in ADDED_UP]
     if own:
         zone = contract.entity_zone
         rows = connection.execute(_BY_DAY, {"contract_id": contract.contract_id, "zone": zone})
@@ -192,7 +199,32 @@ def _of_lots(
     for rule in own:
         figure = lot_figure(rule, lots, as_of=as_of, zone=contract.entity_zone)
         if figure is not None:
-            yield _Observed(rule, contract.start_at, figure)
+            yield _Observed(rule, contract.start_at, figure, rule.bounds)
+
+
+def _in_hours(
+    connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule], as_of: datetime
+) -> Iterator[_Observed]:
+    for rule in rules:
+        if rule.kind == "anomaly":
+            for one in hours_watched(connection, contract, rule, as_of=as_of):
+                band = {name: to_ledger_scale(getattr(one.judgement, name)) for name in ("expected", "low", "high")}
+                figure = one.judgement.observed
+                # few events may use whatever they use
+                bound = band["high"] if one.is_raised else max(band["high"], figure)
+                yield _Observed(rule, one.hour, figure, Threshold(bound, ZERO, "above"), band)
+
+
+def _of_groups(
+    connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule], as_of: datetime
+) -> Iterator[_Observed]:
+    for rule in rules:
+        if rule.kind == "new_group":
+            for day, found in newcomers_watched(connection, contract, rule, as_of=as_of):
+                group: dict[str, Json] = {"group_key": None, "group_value": None}
+                if found is not None:
+                    group = {"group_key": found.key, "group_value": found.value}
+                yield _Observed(rule, day, found.percent if found else ZERO, rule.bounds, group)
 
 
 # --- what is written ----------------------------------------------------------------------------------------------
@@ -232,7 +264,7 @@ def _write(connection: sa.Connection, contract: Contract, crossings: Sequence[_C
             "number": one.number,
             "state": one.state,
             "observed": one.observed.figure,
-            "threshold": one.observed.rule.threshold,
+            "threshold": one.observed.bounds.bound,
             "at": as_of,
         }
         for one in crossings
@@ -241,6 +273,12 @@ def _write(connection: sa.Connection, contract: Contract, crossings: Sequence[_C
     counts = any(one.observed.rule.kind == "usage" for one in crossings)
     versions = terms_of(connection, contract.contract_id) if counts else ()
     units = {price.product_id: price.unit for version in versions for price in version.prices}
+
+    def _counted_in(rule: AlertRule) -> str:
+        if rule.kind == "anomaly":
+            return counted_of(connection, contract, rule.product_id, at=as_of).unit
+        return units[rule.product_id or ""]
+
     for one, row in zip(crossings, rows, strict=True):
         rule = one.observed.rule
         currency = _currency(rule, contract)
@@ -259,7 +297,8 @@ def _write(connection: sa.Connection, contract: Contract, crossings: Sequence[_C
                 "span": rule.span,
                 "rearm": rule.rearm,
                 "currency": currency,
-                "unit": currency or UNITS.get(rule.kind) or units[rule.product_id or ""],
+                "unit": currency or UNITS.get(rule.kind) or _counted_in(rule),
+                **one.observed.details,
             },
         )
 

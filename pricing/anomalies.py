@@ -5,6 +5,7 @@ do not move them (Hampel's identifier). Every judgement looks only at what lies 
 in whatever order usage arrives.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,11 +83,6 @@ class HourlyUsage:
     zone: str
     peers: Mapping[datetime, Sequence[Decimal]] = field(default_factory=dict)
 
-    @property
-    def since(self) -> datetime | None:
-        """The first hour with usage; None where there is none."""
-        return min(self.figures, default=None)
-
 
 @dataclass(frozen=True, slots=True)
 class JudgedHour:
@@ -141,29 +137,32 @@ def median(figures: Iterable[Decimal]) -> Decimal:
 
 
 def judged_hours(usage: HourlyUsage, hours: Iterable[datetime], sensitivity: Decimal) -> Iterator[JudgedHour]:
-    """Yield the judgement of each hour, given in order of time, that there is something to compare with."""
+    """Yield the judgement of each hour, given in order of time, that there is something to compare with.
+
+    A customer is new in the three days after its first usage in the last eight weeks, and then compared with its peers.
+    """
+    used = sorted(usage.figures)
     for day, own in groupby(hours, key=lambda hour: local_date(hour, usage.zone)):
-        floor = usual_spread(usage, local_midnight(day, usage.zone))
+        begins = local_midnight(day, usage.zone)
+        floor = usual_spread(usage, begins, since=_first_use(used, begins))
         for hour in own:
-            observed = usage.figures.get(hour, ZERO)
-            is_new = usage.since is None or hour - usage.since < NEW
-            history = _peers(usage, hour) if is_new else comparable(usage, hour)
+            since = _first_use(used, hour)
+            is_new = hour - since < NEW
+            history = _peers(usage, hour) if is_new else comparable(usage, hour, since=since)
             if history:
+                observed = usage.figures.get(hour, ZERO)
                 judgement = judged(observed, history, sensitivity, floor=ZERO if is_new else floor)
                 counts = usage.events.get(hour, 0) >= LEAST_EVENTS
                 yield JudgedHour(hour, judgement, judgement.is_above and counts)
 
 
-def comparable(usage: HourlyUsage, hour: datetime) -> tuple[Decimal, ...]:
-    """Return what an hour is compared with; nothing where too little is known.
+def comparable(usage: HourlyUsage, hour: datetime, *, since: datetime) -> tuple[Decimal, ...]:
+    """Return what an hour is compared with, from the first usage `since` on; nothing where too little is known.
 
     That is the same hour of the week in up to eight weeks, of the day where four weeks are not there yet, and of all
     hours where not even three days are. Where most of those had no usage at all, it is the hours that had any: then
     usage comes in bursts, and a usual figure of nothing says nothing about how large one is.
     """
-    since = usage.since
-    if since is None:
-        return ()
     for count, step, least in ((WEEKS, 7, LEAST_WEEKS), (WEEKS * 7, 1, LEAST_DAYS)):
         moments = _earlier(hour, usage.zone, count, step)
         found = [usage.figures.get(moment, ZERO) for moment in moments if moment >= since]
@@ -177,18 +176,18 @@ def comparable(usage: HourlyUsage, hour: datetime) -> tuple[Decimal, ...]:
     return tuple(found)
 
 
-def usual_spread(usage: HourlyUsage, before: datetime) -> Decimal:
+def usual_spread(usage: HourlyUsage, before: datetime, *, since: datetime) -> Decimal:
     """Return how far an hour usually is from the median of its hour of the week, over the eight weeks before a moment.
 
     As a standard deviation; by hour of the day where four weeks are not there yet, and 0 where there is no history. It
     is the least spread of each single hour, whose own few values may lie close together by chance.
     """
-    if usage.since is None or usage.since >= before:
+    if since >= before:
         return ZERO
-    first, zone = max(usage.since, before - HISTORY), ZoneInfo(usage.zone)
-    by_week = before - first >= timedelta(weeks=LEAST_WEEKS)
+    zone = ZoneInfo(usage.zone)
+    by_week = before - since >= timedelta(weeks=LEAST_WEEKS)
     alike: dict[tuple[int, int], list[Decimal]] = defaultdict(list)
-    for hour in _hours(first, before):
+    for hour in _hours(since, before):
         local = hour.astimezone(zone)
         alike[local.weekday() if by_week else 0, local.hour].append(usage.figures.get(hour, ZERO))
     distances: list[Decimal] = []
@@ -261,6 +260,12 @@ def _added(
 def _peers(usage: HourlyUsage, hour: datetime) -> Sequence[Decimal]:
     found = usage.peers.get(hour, ())
     return found if len(found) >= LEAST_PEERS else ()
+
+
+def _first_use(used: Sequence[datetime], before: datetime) -> datetime:
+    """Return the first hour with usage in the eight weeks before a moment, that moment itself where there is none."""
+    position = bisect_left(used, before - HISTORY)
+    return min(used[position], before) if position < len(used) else before
 
 
 def _hours(start: datetime, end: datetime) -> Iterator[datetime]:

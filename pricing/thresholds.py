@@ -7,7 +7,7 @@ from typing import Literal
 from pricing.money import EXACT, LEDGER_SCALE, WIDE, ZERO, to_ledger_scale
 
 Crossing = Literal["raised", "cleared"]
-Direction = Literal["rising", "falling"]
+Direction = Literal["rising", "falling", "above"]
 
 HUNDRED = Decimal(100)
 MOST_DAYS = Decimal(36_500)
@@ -18,8 +18,9 @@ MOST_DAYS = Decimal(36_500)
 class Threshold:
     """A bound that a figure crosses upwards (`rising`: spend, usage) or downwards (`falling`: balances).
 
-    The bound itself is crossed. `rearm` (zero or more) is how far a figure must go back beyond the bound before the
-    alert clears; with zero it clears as soon as the bound is not crossed.
+    The bound itself is crossed, but not by `above`, which only more than it crosses: the end of a band. `rearm` (zero
+    or more) is how far a figure must go back beyond the bound before the alert clears; with zero it clears as soon as
+    the bound is not crossed.
     """
 
     bound: Decimal
@@ -55,12 +56,16 @@ def days_left(left: Decimal, drawn: Decimal, *, days: int) -> Decimal:
 
 
 def _is_crossed(threshold: Threshold, observed: Decimal) -> bool:
+    if threshold.direction == "above":
+        return observed > threshold.bound
     if threshold.direction == "rising":
         return observed >= threshold.bound
     return observed <= threshold.bound
 
 
 def _is_back(threshold: Threshold, observed: Decimal) -> bool:
+    if threshold.direction == "above":
+        return observed <= EXACT.subtract(threshold.bound, threshold.rearm)
     if threshold.direction == "rising":
         return observed < EXACT.subtract(threshold.bound, threshold.rearm)
     return observed > EXACT.add(threshold.bound, threshold.rearm)

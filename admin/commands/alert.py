@@ -1,8 +1,10 @@
-"""`meterbook alert`: thresholds on spend, usage and balances, and what crossed them."""
+"""`meterbook alert`: thresholds on spend, usage and balances, what is unusual, and what crossed them."""
 
+import csv
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +18,8 @@ from ledger import alert_backtest, alert_rules, alerts
 from ledger.alert_rules import AlertRule, RuleKind, Span
 from ledger.alerts import Alert
 from ledger.contracts import get_contract
+from pricing.calendar import Period
+from pricing.detections import Score
 
 application = typer.Typer()
 
@@ -36,7 +40,7 @@ Bound = Annotated[
         "--threshold",
         metavar="NUMBER",
         parser=parse_figure,
-        help="In the contract's currency, the product's unit, percent or days, as the kind says.",
+        help="In the contract's currency, the product's unit, percent, days or, of an anomaly, usual spreads.",
     ),
 ]
 Rearm = Annotated[
@@ -77,7 +81,9 @@ def create(
 
     The alert clears when the figure is back, by the margin of --rearm, and may then be raised again. Each crossing is
     told once. Balances are of the lots in force: their amount, percent of what was granted, or days at the pace of the
-    last week; commit_used is the percentage of one lot that is drawn.
+    last week; commit_used is the percentage of one lot that is drawn. An anomaly is an hour of usage that is further
+    above its usual figure than so many times the usual spread (6 is a good start); a new_group is one that makes such a
+    percentage of a day's usage and was not there in the 28 days before.
     """
     if on_all == (contract is not None or customer is not None):
         raise DoorError("a rule is on one thing; give --contract CONTRACT, --customer CUSTOMER or --all")
@@ -158,23 +164,33 @@ def list_(
     _show_alerts(found)
 
 
-@application.command(epilog="Example: meterbook alert backtest budget --contract acme-payg")
+@application.command(epilog="Example: meterbook alert backtest burst --contract acme-payg --labels attacks.csv")
 def backtest(
     rule: RuleId,
     *,
     contract: Annotated[str, typer.Option("--contract", metavar="CONTRACT", help="The contract to replay.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="CSV with the columns start and end (ISO 8601 with an offset, end exclusive) of known attacks.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a rule would have raised and cleared on a contract, day by day; nothing is written.
+    """Show what a rule would have raised and cleared on a contract; nothing is written.
 
-    The figures are those of now: usage counts on the day it belongs to, however late it came.
+    The figures are those of now: usage counts on the day or hour it belongs to, however late it came. With --labels
+    also how many of the alarms were attacks, how many of the attacks were found, and how long that took.
     """
+    attacks = () if labels is None else read_labels(labels)
     with books() as connection:
-        found = alert_backtest.backtest(connection, rule, contract)
+        found, score = alert_backtest.scored_alarms(connection, rule, contract, attacks)
         currency = get_contract(connection, contract).currency
         in_money = alert_rules.get_rule(connection, rule).kind in ("spend", "balance_amount")
     if as_json:
-        say_json(found)
+        say_json(found if labels is None else {"crossings": found, "score": score})
         return
     show_table(
         ("day", "state", "observed", "span from"),
@@ -185,6 +201,45 @@ def backtest(
         right=("observed",),
         empty="nothing would have crossed the threshold",
     )
+    if labels is not None:
+        _say_score(score)
+
+
+def read_labels(path: Path) -> tuple[Period, ...]:
+    """Read the spans of known attacks from a CSV file; raise `DoorError` naming the line that is none."""
+    spans = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [*csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DoorError(f"{path} cannot be read: {error}; give a CSV file with the columns start and end") from error
+    for line, row in enumerate(rows, 2):
+        span = _span(row.get("start") or "", row.get("end") or "")
+        if span is None:
+            raise DoorError(
+                f"{path}, line {line}: {row} is no span; give start and end as 2026-10-05T14:00:00Z, end after start"
+            )
+        spans.append(span)
+    if not spans:
+        raise DoorError(f"{path} names no attack; give a CSV with the columns start and end and a line for each")
+    return tuple(spans)
+
+
+def _span(start: str, end: str) -> Period | None:
+    try:
+        span = Period(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    except ValueError:
+        return None
+    is_aware = span.start.utcoffset() is not None and span.end.utcoffset() is not None
+    return span if is_aware and span.start < span.end else None
+
+
+def _say_score(score: Score) -> None:
+    precision = "none" if score.precision is None else f"{score.precision:.1f} percent"
+    say(f"precision {precision}: {score.true_alarms} of {score.alarms} alarms are of a known attack")
+    say(f"recall {score.recall:.1f} percent: {score.found} of {score.attacks} known attacks raised an alarm")
+    if score.delays:
+        say(f"delay from the start of an attack: {score.median_delay} (median), {max(score.delays)} (longest)")
 
 
 def _show_alerts(found: Sequence[Alert]) -> None:

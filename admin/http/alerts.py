@@ -1,4 +1,4 @@
-"""`/v1/alert-rules`: thresholds on spend, usage and balances; `GET /v1/alerts`: what crossed them."""
+"""`/v1/alert-rules`: thresholds on spend, usage, balances and what is unusual; `GET /v1/alerts`: what crossed them."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,9 +36,13 @@ class NewAlertRule(BaseModel):
 
     rule_id: Name
     kind: RuleKind
-    threshold: Figure = Field(description="In the contract's currency, the product's unit, percent or days.")
+    threshold: Figure = Field(
+        description="In the contract's currency, the product's unit, percent, days or usual spreads."
+    )
     rearm: Figure = Field(default="0", description="How far the figure goes back before the alert clears.")
-    span: Span | None = Field(default=None, description="Null: the billing period, for lots the whole term.")
+    span: Span | None = Field(
+        default=None, description="Null: the billing period, for lots the whole term, as the kind says."
+    )
     contract_id: Name | None = None
     customer_id: Name | None = None
     product_id: Name | None = Field(default=None, description="Null: all products.")
