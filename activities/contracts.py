@@ -115,7 +115,8 @@ class ContractActivities:
             with self._engine.begin() as connection:
                 accrual = accrue(connection, request.contract_id, as_of=request.as_of)
                 took = timedelta(seconds=thread_time() - begin)
-                accrued = _accrued(connection, accrual, next_after(connection, request.contract_id, took=took))
+                wait = next_after(connection, request.contract_id, took=took, has_lots=accrual.has_lots)
+                accrued = _accrued(connection, accrual, wait)
                 told = due_endpoints(connection, at=datetime.now(UTC)) if accrual.crossings else ()
                 recharge = next_recharge(connection, accrual.contract, at=request.as_of)
                 return replace(accrued, endpoints=told, recharge=recharge)

@@ -64,6 +64,7 @@ class Accrual:
     batches: int = 0
     crossings: int = 0
     wake_at: datetime | None = None
+    has_lots: bool = False
 
 
 def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> Accrual:
@@ -81,8 +82,10 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     lots = lots_of(connection, contract_id)
     posted += _post_open(connection, contract, lots, recorded, marks, as_of=as_of)
     posted += post_expired(connection, contract, lots, as_of=as_of)
-    crossings = raise_alerts(connection, contract, as_of=as_of)
-    project_gates(connection, replace(contract, problem=None), as_of=as_of)
+    has_rules, has_features = connection.execute(_LIMITS, {"contract_id": contract_id}).one()
+    crossings = raise_alerts(connection, contract, as_of=as_of) if has_rules else 0
+    if has_features:
+        project_gates(connection, replace(contract, problem=None), as_of=as_of)
     connection.execute(
         schema.contract.update()
         .where(schema.contract.c.contract_id == contract_id)
@@ -90,7 +93,14 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     )
     accrual = _outcome(contract, recorded, as_of=as_of)
     wake_at = _next_of_lots(contract, lots, as_of)
-    return replace(accrual, transfers_posted=posted, batches=batches, crossings=crossings, wake_at=wake_at)
+    return replace(
+        accrual,
+        transfers_posted=posted,
+        batches=batches,
+        crossings=crossings,
+        wake_at=wake_at,
+        has_lots=bool(lots),
+    )
 
 
 def freeze_period(connection: sa.Connection, contract_id: str, period_start: datetime, *, at: datetime) -> RatedPeriod:
@@ -275,3 +285,15 @@ def _rate(connection: sa.Connection, basis: Basis) -> tuple[tuple[tuple[Reading,
 
 def _shares(basis: Basis, rated: Sequence[RatedPeriod]) -> dict[Place, Share]:
     return shares_of(rated, basis.zone, through=local_date(basis.as_of, basis.zone))
+
+
+# Most contracts have neither, and are not asked twice for it.
+_LIMITS = sa.text("""
+select exists (select from alert_rule r where r.contract_id = c.contract_id and r.disabled_at is null)
+    or exists (select from alert_rule r where r.customer_id = c.customer_id and r.disabled_at is null)
+    or exists (
+        select from alert_rule r where r.contract_id is null and r.customer_id is null and r.disabled_at is null
+    ),
+    exists (select from feature_grant g where g.contract_id = c.contract_id)
+from contract c where c.contract_id = :contract_id
+""")

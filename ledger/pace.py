@@ -11,12 +11,12 @@ TIMES_OF_WORK = 10
 """So much longer than an accrual takes is the time to the next one: a contract keeps a worker busy a tenth of it."""
 
 
-def next_after(connection: sa.Connection, contract_id: str, *, took: timedelta) -> timedelta:
+def next_after(connection: sa.Connection, contract_id: str, *, took: timedelta, has_lots: bool) -> timedelta:
     """Return how long the next accrual may wait: in proportion to what the last one took, up to a minute.
 
     While a lot in force has something left, but at most a tenth, it is the shortest: what it pays is about to change.
     """
-    if connection.execute(_IS_NEARLY_USED, {"contract_id": contract_id}).scalar_one():
+    if has_lots and connection.execute(_IS_NEARLY_USED, {"contract_id": contract_id}).scalar_one():
         return SOONEST
     return min(max(TIMES_OF_WORK * took, SOONEST), LATEST)
 

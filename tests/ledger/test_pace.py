@@ -25,7 +25,7 @@ def test_the_next_accrual_waits_ten_times_as_long_as_the_last_one_took_up_to_a_m
 ) -> None:
     start(shop, products=[TOKENS], commits=[])
 
-    assert next_after(shop, "plan", took=took) == expected
+    assert next_after(shop, "plan", took=took, has_lots=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_lot_that_is_nearly_used_is_watched_closely(shop: sa.Connection, used:
     ]
     accrue(shop, "plan", as_of=MID_JANUARY)
 
-    assert next_after(shop, "plan", took=timedelta(seconds=2)) == expected
+    assert next_after(shop, "plan", took=timedelta(seconds=2), has_lots=True) == expected
 
 
 def test_a_lot_that_was_voided_is_watched_no_more(shop: sa.Connection) -> None:
@@ -52,4 +52,4 @@ def test_a_lot_that_was_voided_is_watched_no_more(shop: sa.Connection) -> None:
     void_lot(shop, "plan.prepaid", reason="terminated", by="bob", at=MID_JANUARY)
     accrue(shop, "plan", as_of=MID_JANUARY)
 
-    assert next_after(shop, "plan", took=timedelta(seconds=2)) == timedelta(seconds=20)
+    assert next_after(shop, "plan", took=timedelta(seconds=2), has_lots=True) == timedelta(seconds=20)
