@@ -6,14 +6,18 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from ledger import schema
 from ledger.checks import check_aware, check_text
 from ledger.contract_checks import (
+    grant_moments,
+    grant_problems,
     grid_problems,
     kind_problems,
     metric_problems,
     overlap_problems,
     priced_spans,
     spans_of_customer,
+    taken_problems,
 )
 from ledger.contracts import (
     Contract,
@@ -33,7 +37,8 @@ from ledger.files.contracts import parse_contract
 from ledger.intake.attribution import mark_contract
 from ledger.periods import frozen_until
 from ledger.rate_cards import with_prices
-from ledger.terms_codec import digest_of
+from ledger.terms_codec import digest_of, policy_to_json
+from pricing.grants import Grant
 from pricing.prices import FixedFee
 from pricing.segments import terms_in_force
 from pricing.terms import Commit, Terms
@@ -58,8 +63,9 @@ def amend_contract(
 ) -> int:
     """Record the definition's products and commits as the terms from a moment on, and return their version.
 
-    They replace whatever was agreed for that moment and later. Terms that are in force at that moment already are not
-    recorded again. Raises `InvalidError` with everything that cannot be, `StateError` for what is billed already.
+    They replace whatever was agreed for that moment and later; credits that are added are agreed from then on. Terms
+    that are in force at that moment already are not recorded again. Raises `InvalidError` with everything that cannot
+    be, `StateError` for what is billed already.
     """
     check_aware("effective_from", effective_from)
     check_text("reason", reason)
@@ -70,15 +76,18 @@ def amend_contract(
     in_place = priced(connection, f"contract {contract_id} cannot be amended", [terms])
     in_force = terms_in_force(versions, effective_from)
     same = in_force is not None and in_force.effective_from == effective_from
-    if in_force is not None and same and digest_of(in_force) == digest_of(terms):
+    added, grants = _added(versions, terms), _added_grants(contract, definition)
+    if in_force is not None and same and digest_of(in_force) == digest_of(terms) and not grants:
         return in_force.version
     refuse(
         f"contract {contract_id} cannot be amended",
         (
             *_amendment_problems(contract, definition, versions, terms),
             *metric_problems(connection, in_place),
+            *grant_problems(definition.policy.credits, in_place),
+            *taken_problems(connection, contract_id, grants),
             *grid_problems(
-                {"effective_from": effective_from, **commit_moments(_added(versions, terms))}, bucket_minutes
+                {"effective_from": effective_from, **commit_moments(added), **grant_moments(grants)}, bucket_minutes
             ),
             *overlap_problems(
                 priced_spans(with_prices(connection, (*versions, terms)), contract.start_at, contract.end_at),
@@ -88,7 +97,8 @@ def amend_contract(
     )
     _refuse_billed(connection, contract, versions, terms)
     insert_terms(connection, terms, reason=reason, by=by)
-    insert_lots(connection, contract_id, _added(versions, terms))
+    insert_lots(connection, contract_id, added)
+    _agree_on(connection, contract, grants)
     mark_contract(connection, contract_id)
     return terms.version
 
@@ -119,6 +129,7 @@ def _amendment_problems(
         yield f"effective_from must be before the contract's end {contract.end_at.isoformat()}"
     yield from kind_problems(versions, terms)
     yield from _commit_problems(versions, terms)
+    yield from _grant_problems(contract, definition, terms)
 
 
 def _commit_problems(versions: Sequence[Terms], terms: Terms) -> Iterator[str]:
@@ -135,6 +146,34 @@ def _commit_problems(versions: Sequence[Terms], terms: Terms) -> Iterator[str]:
                 f"commit {commit.commit_id} would start at {commit.start.isoformat()}, before the amendment; "
                 "give it a start of its own"
             )
+
+
+def _grant_problems(contract: Contract, definition: ContractDefinition, terms: Terms) -> Iterator[str]:
+    given = {grant.grant_id: grant for grant in definition.policy.credits}
+    for agreed in contract.policy.credits:
+        if agreed.grant_id not in given:
+            yield f"credit {agreed.grant_id} is missing; what is agreed stays, put it back"
+        elif given[agreed.grant_id] != agreed:
+            yield f"credit {agreed.grant_id} is changed; what is agreed stays, add another credit instead"
+    for grant in _added_grants(contract, definition):
+        if grant.starts < terms.effective_from:
+            yield (
+                f"credit {grant.grant_id} would start at {grant.starts.isoformat()}, before the amendment; "
+                "give it starts of its own"
+            )
+
+
+def _added_grants(contract: Contract, definition: ContractDefinition) -> tuple[Grant, ...]:
+    known = {grant.grant_id for grant in contract.policy.credits}
+    return tuple(grant for grant in definition.policy.credits if grant.grant_id not in known)
+
+
+def _agree_on(connection: sa.Connection, contract: Contract, grants: Sequence[Grant]) -> None:
+    """Record further recurring credits, which the next accrual grants."""
+    if grants:
+        policy = replace(contract.policy, credits=(*contract.policy.credits, *grants))
+        own = schema.contract.c.contract_id == contract.contract_id
+        connection.execute(schema.contract.update().where(own).values(policy=policy_to_json(policy)))
 
 
 def _added(versions: Sequence[Terms], terms: Terms) -> tuple[Commit, ...]:

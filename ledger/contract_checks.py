@@ -15,6 +15,8 @@ from ledger.database import Json
 from ledger.rate_cards import with_prices
 from ledger.terms_codec import terms_from_json
 from pricing.calendar import is_on_grid
+from pricing.grant_checks import scope_problems
+from pricing.grants import Grant
 from pricing.prices import FixedFee, OneOff, Price, Seats
 from pricing.segments import terms_in_force
 from pricing.terms import Terms
@@ -111,6 +113,35 @@ def grid_problems(moments: Mapping[str, datetime | None], bucket_minutes: int) -
                 f"{name} {moment.isoformat()} is no multiple of {bucket_minutes} minutes, in which usage of this "
                 "customer is counted; choose the moment before or after"
             )
+
+
+def grant_problems(grants: Sequence[Grant], versions: Sequence[Terms]) -> Iterator[str]:
+    """Refuse credits for products that terms, with their prices in place, do not sell by usage."""
+    for terms in versions:
+        for grant in grants:
+            yield from (
+                f"{path} {message}" for path, message in scope_problems(f"credit {grant.grant_id}", grant, terms)
+            )
+
+
+def taken_problems(connection: sa.Connection, contract_id: str, grants: Sequence[Grant]) -> Iterator[str]:
+    """Refuse credits whose lots would get ids that others have."""
+    lot = schema.lot.c.lot_id
+    for grant in grants:
+        prefix = grant_lot_id(contract_id, grant.grant_id, "")
+        taken = connection.execute(sa.select(sa.func.min(lot)).where(lot.startswith(prefix, autoescape=True))).scalar()
+        if taken is not None:
+            yield f"credit {grant.grant_id} would grant lots with ids such as {taken}, which exists; name it otherwise"
+
+
+def grant_lot_id(contract_id: str, grant_id: str, number: object) -> str:
+    """Return the id of the lot that a recurring credit of a contract grants with its window of a number."""
+    return f"{contract_id}.{grant_id}.{number}"
+
+
+def grant_moments(grants: Sequence[Grant]) -> dict[str, datetime | None]:
+    """Return the moments of credits that are no local midnights by themselves, by the words that name them."""
+    return {f"credit {grant.grant_id} starts": grant.starts for grant in grants}
 
 
 def kind_problems(before: Sequence[Terms], after: Terms) -> Iterator[str]:

@@ -15,11 +15,14 @@ from ledger import schema
 from ledger.checks import check_aware, check_text
 from ledger.contract_checks import (
     differences,
+    grant_moments,
+    grant_problems,
     grid_problems,
     metric_problems,
     overlap_problems,
     priced_spans,
     spans_of_customer,
+    taken_problems,
 )
 from ledger.database import sha256_of
 from ledger.definitions import ContractDefinition, Policy
@@ -271,8 +274,11 @@ def _start_problems(
     if not entity_exists:
         yield f"entity {definition.entity_id} does not exist; create it first"
     yield from metric_problems(connection, terms)
+    grants = definition.policy.credits
+    yield from grant_problems(grants, terms)
+    yield from taken_problems(connection, definition.contract_id, grants)
     moments = {"start": definition.start_at, "end": definition.end_at, **commit_moments(definition.terms.commits)}
-    yield from grid_problems(moments, bucket_minutes or QUARTER_HOUR)
+    yield from grid_problems({**moments, **grant_moments(grants)}, bucket_minutes or QUARTER_HOUR)
     yield from overlap_problems(
         priced_spans(terms, definition.start_at, definition.end_at),
         spans_of_customer(connection, definition.customer_id, but=definition.contract_id),

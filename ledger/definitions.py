@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.calendar import Anchor
+from pricing.grants import Grant
 from pricing.money import Currency
 from pricing.prices import Cadence
 from pricing.terms import Terms
@@ -61,11 +62,15 @@ class RechargePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a contract agrees on beside prices; without `recharge` nothing is charged before it is owed."""
+    """What a contract agrees on beside prices; without `recharge` nothing is charged before it is owed.
+
+    `credits` are granted as time goes by, without a person.
+    """
 
     invoicing: InvoicingPolicy
     collection: CollectionPolicy
     recharge: RechargePolicy | None = None
+    credits: tuple[Grant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,9 @@ def grant_credit(
     for field, moment in (("start", start), *((("end", end),) if end is not None else ())):
         _check_moment(field, moment)
     contract, bucket_minutes = lock_both(connection, contract_id)
+    for agreed in contract.policy.credits:
+        if credit_id.startswith(f"{agreed.grant_id}."):
+            raise InvalidError(f"credit {credit_id!r} must not begin as the lots of credit {agreed.grant_id} do")
     wanted = RecordedLot(
         f"{contract_id}.{credit_id}", contract_id, name, "promotional", amount, start, end,
         tuple(products), priority, ZERO, by, reason, (),

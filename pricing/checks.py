@@ -92,7 +92,7 @@ def _named(name: str, products: Sequence[ProductPrice]) -> list[ProductPrice]:
     return [product for product in products if product.product_id == name]
 
 
-def _names_problems(path: str, names: Sequence[str], terms: Terms, what: str) -> Iterator[Problem]:
+def names_problems(path: str, names: Sequence[str], terms: Terms, what: str) -> Iterator[Problem]:
     """Yield the names that stand for no product, and for none but fees, which `what` does not reach."""
     for n, name in enumerate(names):
         here = f"{path}.products[{n}]"
@@ -114,7 +114,7 @@ def _composite_problems(terms: Terms) -> Iterator[Problem]:
         path = f"products[{n}].price"
         if not product.price.products:
             yield f"{path}.products", "is empty; name the products whose amounts it takes a share of"
-        yield from _names_problems(path, product.price.products, terms, "a composite takes a share of")
+        yield from names_problems(path, product.price.products, terms, "a composite takes a share of")
         for m, name in enumerate(product.price.products):
             circle = _way_back(product, name, terms.prices)
             if circle:
@@ -155,7 +155,7 @@ def _allowance_seats_problems(terms: Terms) -> Iterator[Problem]:
 def _commit_problems(path: str, commit: Commit, terms: Terms) -> Iterator[Problem]:
     yield from money_problems(f"{path}.amount", commit.amount, above_zero=True)
     yield from _window_problems(path, commit.start, commit.end)
-    yield from _names_problems(path, commit.products, terms, "a commit serves")
+    yield from names_problems(path, commit.products, terms, "a commit serves")
 
 
 def _window_problems(path: str, start: datetime | None, end: datetime | None) -> Iterator[Problem]:
@@ -168,7 +168,7 @@ def _discount_problems(path: str, discount: Discount, terms: Terms) -> Iterator[
     yield from unusable
     if not unusable and discount.kind == "percentage" and discount.value > WHOLE_PERCENT:
         yield f"{path}.value", f"is {discount.value:f} per cent; it must be at most 100"
-    yield from _names_problems(path, discount.products, terms, "a discount reduces")
+    yield from names_problems(path, discount.products, terms, "a discount reduces")
     yield from _window_problems(path, discount.start, discount.end)
 
 
@@ -181,7 +181,7 @@ def _override_problems(path: str, override: Override, terms: Terms) -> Iterator[
         yield from price_problems(f"{path}.price", override.price)
     if not override.products:
         yield f"{path}.products", "is empty; name the products that this override prices"
-    yield from _names_problems(path, override.products, terms, "an override prices")
+    yield from names_problems(path, override.products, terms, "an override prices")
     yield from _override_groups_problems(path, override, terms)
     yield from _window_problems(path, override.start, override.end)
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationInfo
 
 from ledger.definitions import CollectionPolicy, ContractDefinition, InvoicingPolicy, Policy, RechargePolicy
 from ledger.errors import InvalidError
+from ledger.files.credits import credit_problems
 from ledger.files.document import Findings, Part, Problem, joined, read_document
 from ledger.files.problems import read, read_at, read_each
 from ledger.files.recharges import recharge_problems
@@ -28,6 +29,7 @@ from ledger.files.values import (
 )
 from pricing.calendar import Anchor
 from pricing.checks import terms_problems
+from pricing.grants import Grant
 from pricing.money import Currency
 from pricing.prices import Cadence, FixedFee, OneOff
 from pricing.terms import CardUse, Commit, CustomUnit, Discount, Override, ProductPrice, Terms
@@ -45,6 +47,16 @@ def _commit(read_commit: FileModel, given: ValidationInfo) -> Commit:
 
 COMMIT: Any = Annotated[extended("Commit", Commit, start=(Moment | None, None)), AfterValidator(_commit)]
 """A commit without a start begins with its contract."""
+
+
+def _grant(read_grant: FileModel, given: ValidationInfo) -> Grant:
+    setting: Setting = given.context or Setting()
+    starts: datetime | None = getattr(read_grant, "starts", None)
+    return built(Grant, read_grant, starts=starts or setting.start)
+
+
+GRANT: Any = Annotated[extended("Grant", Grant, starts=(Moment | None, None)), AfterValidator(_grant)]
+"""A credit without a start is granted from its contract's start on."""
 
 
 class ContractFile(FileModel):
@@ -73,6 +85,7 @@ class ContractFile(FileModel):
     invoicing: Annotated[InvoicingPolicy, Shaped()]
     collection: Annotated[CollectionPolicy, Shaped()]
     recharge: Annotated[RechargePolicy, Shaped()] | None = None
+    credits: tuple[Annotated[Grant, Shaped(GRANT)], ...] = ()
 
 
 CONTRACT = TypeAdapter(ContractFile)
@@ -102,6 +115,9 @@ def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition
     if said is not None:
         _check_alone(said, part, setting, has_start=start is not None)
     terms = _terms(part, setting)
+    if said is not None:
+        for path, message in credit_problems(said.credits, terms, setting.start, said.end):
+            part.findings.refuse(path, message)
     part.findings.settle()
     if said is None:
         raise AssertionError("what cannot be read has a problem")
@@ -113,7 +129,7 @@ def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition
         said.time_zone,
         setting.start,
         said.end,
-        Policy(said.invoicing, said.collection, said.recharge),
+        Policy(said.invoicing, said.collection, said.recharge, said.credits),
         terms,
         said.cadence,
         None if said.anchor is None else Anchor(said.anchor, said.anchor_month),

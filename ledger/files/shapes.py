@@ -30,6 +30,7 @@ from ledger.files.values import (
     MAX_WHOLE,
     Duration,
     Flag,
+    Lasts,
     LongText,
     LotSlug,
     Moment,
@@ -40,12 +41,14 @@ from ledger.files.values import (
     whole,
 )
 from pricing.cards import AliasEntry, CardRate
+from pricing.grants import Grant
 from pricing.metrics import MetricVersion
 from pricing.terms import Commit, Discount, Override, ProductPrice
 
 KEYS: Mapping[type, Mapping[str, str]] = {
     ProductPrice: {"product_id": "id", "metric_id": "metric"},
     Commit: {"commit_id": "id"},
+    Grant: {"grant_id": "id"},
     Discount: {"discount_id": "id"},
     Override: {"override_id": "id"},
     CardRate: {"effective_from": "from"},
@@ -59,6 +62,8 @@ KINDS: Mapping[str, Any] = {
     "per_metric": Slug,
     "per_seats": Slug,
     "commit_id": LotSlug,
+    "grant_id": LotSlug,
+    "lasts": Lasts,
     "discount_id": Slug,
     "override_id": Slug,
     "alias": Slug,

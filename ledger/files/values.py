@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -22,11 +22,13 @@ MAX_WHOLE = 10**MAX_WHOLE_DIGITS - 1
 MAX_DURATION = timedelta(days=366)
 MAX_DUE_DAYS = 365
 MAX_PRIORITY = 1_000_000
+MAX_WINDOWS = 1000
 MAX_LONG_TEXT = 1000
 LONGEST_EMAIL = 254
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 FIRST_MOMENT = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)
 TAG = "tag:"
+NEVER = "never"
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -157,6 +159,17 @@ def _duration(value: object) -> timedelta:
     return length
 
 
+def _lasts(value: object) -> int | timedelta | str:
+    written = _written(value, {WHOLE, TEXT}, "how long it lasts: 1, 14d or never")
+    if written == NEVER:
+        return NEVER
+    if _DURATION.fullmatch(written):
+        return _duration(value)
+    if not written.isascii() or not written.isdecimal():
+        raise refused(f"{written!r} must say how long it lasts: so many windows as 1, so many days as 14d, or never")
+    return _whole_number(1, MAX_WINDOWS)(value)
+
+
 def _moment(value: object, given: ValidationInfo) -> datetime:
     written = _written(value, {TEXT, DATE}, "a date such as 2026-01-01")
     setting: Setting = given.context or Setting()
@@ -217,6 +230,18 @@ Number = Annotated[
 Flag = Annotated[bool, PlainValidator(_flag), WithJsonSchema({"type": "boolean"})]
 Duration = Annotated[timedelta, PlainValidator(_duration), _as_text("^[0-9]{1,9}[smhd]$")]
 Moment = Annotated[datetime, PlainValidator(_moment), _as_text("^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$")]
+Lasts = Annotated[
+    int | timedelta | Literal["never"],
+    PlainValidator(_lasts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_WINDOWS},
+                {"type": "string", "pattern": f"^({NEVER}|[0-9]{{1,9}}[smhd]|[1-9][0-9]*)$"},
+            ]
+        }
+    ),
+]
 CurrencyCode = Annotated[
     Currency, PlainValidator(_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCY_EXPONENTS)})
 ]

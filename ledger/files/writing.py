@@ -84,6 +84,7 @@ def contract_content(definition: ContractDefinition, terms: Terms) -> Content:
     content["invoicing"] = _fields(definition.policy.invoicing, zone)
     content["collection"] = _fields(definition.policy.collection, zone)
     content |= _some("recharge", definition.policy.recharge and _fields(definition.policy.recharge, zone))
+    content |= _some("credits", [_fields(grant, zone) for grant in definition.policy.credits])
     return content
 
 

@@ -17,6 +17,7 @@ from ledger.verification.books import add_up, check_books
 from ledger.verification.cash import CashLike, check_cash
 from ledger.verification.check import Check
 from ledger.verification.documents import check_invoices, check_receivables, documents_of
+from ledger.verification.grants import check_grants
 from ledger.verification.kept import check_kept
 from ledger.verification.lots import check_lots
 from ledger.verification.narrowing import narrowed, scope_of
@@ -90,6 +91,7 @@ def _check_money(
         rated = rate_contracts(records, timelines, usage)
         documents = documents_of(records)
         yield from check_rating(records, rated)
+        yield check_grants(records)
         yield from check_lots(records, {name: (one.contract, one.figures) for name, one in rated.items()})
         yield from check_invoices(records, documents, rated)
         yield from check_receivables(documents, rated, posted)

@@ -16,6 +16,7 @@ from ledger.verification.scope import EVERYTHING, Scope
 from pricing.calendar import Anchor, Period, periods
 from pricing.cards import RateCard
 from pricing.errors import TermsError
+from pricing.grants import Grant
 from pricing.prices import Cadence
 from pricing.resolution import resolved
 from pricing.terms import Lot, Terms
@@ -55,7 +56,8 @@ class Contract:
 
     A mark of 0 stands for something else than usage: new terms, another end, rebuilt rollups. `agreed` are the terms as
     they are stored, with the `digests` recorded beside them; `terms` are the same with the prices of their rate cards.
-    `granted` are the lots as they were granted, `lot_changes` how their ends were changed, in order.
+    `granted` are the lots as they were granted, `lot_changes` how their ends were changed, in order; `credits` are the
+    recurring ones that are agreed.
     """
 
     contract_id: str
@@ -79,6 +81,7 @@ class Contract:
     marks: frozenset[int]
     grace: timedelta
     ignore_late_below: Decimal | None
+    credits: tuple[Grant, ...]
 
     @property
     def lots(self) -> tuple[Lot, ...]:
@@ -325,8 +328,9 @@ def _contracts(connection: sa.Connection) -> dict[str, Contract]:
             lot_changes=tuple(changes.get(row.contract_id, ())),
             periods=tuple(recorded_periods.get(row.contract_id, ())),
             marks=frozenset(marks.get(row.contract_id, ())),
-            grace=(invoicing := policy_from_json(row.policy).invoicing).grace,
-            ignore_late_below=invoicing.ignore_late_below,
+            grace=(policy := policy_from_json(row.policy)).invoicing.grace,
+            ignore_late_below=policy.invoicing.ignore_late_below,
+            credits=policy.credits,
         )
         for row in _rows(connection, sa.select(s.contract).order_by(s.contract.c.contract_id))
     }
