@@ -1,6 +1,7 @@
 """`meterbook alert` and its HTTP operations: rules are created, listed and disabled, and crossings are shown."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -89,6 +90,42 @@ def test_a_backtest_shows_the_days_that_would_have_raised(meterbook: Meterbook, 
     assert (found["day"], found["state"], found["observed"]) == ("2026-01-12", "raised", "6")
     assert "2026-01-12  raised" in meterbook("alert", "backtest", "rule", "--contract", "plan").out
     assert meterbook("alert", "backtest", "nothing", "--contract", "plan").code == 1
+
+
+def test_a_replay_is_scored_against_known_attacks(meterbook: Meterbook, opened: sa.Engine, tmp_path: Path) -> None:
+    with opened.begin() as connection:
+        rule(connection, "spend", "4", span="day")
+        use(connection, "a", 20_000, "2026-01-10T10:00:00Z")  # 6.00
+        use(connection, "b", 20_000, "2026-01-12T10:00:00Z")
+        accrued(connection, MID_JANUARY)
+    attacks = tmp_path / "attacks.csv"
+    attacks.write_text(
+        "start,end\n2026-01-12T09:00:00Z,2026-01-12T11:00:00Z\n2026-01-14T09:00:00Z,2026-01-14T11:00:00Z\n"
+    )
+    told = meterbook("alert", "backtest", "rule", "--contract", "plan", "--labels", attacks)
+    assert "precision 50.0 percent: 1 of 2 alarms are of a known attack" in told.out
+    assert "recall 50.0 percent: 1 of 2 known attacks raised an alarm" in told.out
+    # a day is seen as it ends, in Berlin at 23:00 UTC
+    assert "delay from the start of an attack: 14:00:00 (median), 14:00:00 (longest)" in told.out
+    found = meterbook("alert", "backtest", "rule", "--contract", "plan", "--labels", attacks, "--json").content
+    assert (len(found["crossings"]), found["score"]["found"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("start,end\n2026-01-12T09:00:00,2026-01-12T11:00:00Z\n", "line 2"),
+        ("start,end\n2026-01-12T09:00:00Z,2026-01-12T09:00:00Z\n", "line 2"),
+        ("from,to\n1,2\n", "line 2"),
+        ("start,end\n", "names no attack"),
+    ],
+)
+def test_labels_that_are_no_spans_are_told(meterbook: Meterbook, tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "attacks.csv"
+    path.write_text(text)
+    refused = meterbook("alert", "backtest", "rule", "--contract", "plan", "--labels", path)
+    assert (refused.code, why in refused.err) == (1, True)
+    assert "cannot be read" in meterbook("alert", "backtest", "rule", "--contract", "plan", "--labels", tmp_path).err
 
 
 def test_rules_and_alerts_over_http(client: httpx.Client, opened: sa.Engine) -> None:
