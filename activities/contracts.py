@@ -11,7 +11,7 @@ from ledger.accrual import Accrual, accrue
 from ledger.amendments import amend_contract, read_amendment
 from ledger.contracts import Contract, end_contract, get_contract, set_problem
 from ledger.errors import ClosedPeriodError, MeterbookError, NotFoundError
-from ledger.gates import note_problem
+from ledger.gates import note_problem, project_gates
 from ledger.pace import next_after
 from ledger.periods import list_periods
 from ledger.recharges import next_recharge
@@ -147,7 +147,10 @@ class ContractActivities:
     def end_contract(self, request: EndContract) -> EndedContract:
         """Record when a contract ends; the same again is harmless."""
         with self._engine.begin() as connection:
-            end_contract(connection, request.contract_id, end_at=request.end_at, by=request.by, reason=request.reason)
+            contract = end_contract(
+                connection, request.contract_id, end_at=request.end_at, by=request.by, reason=request.reason
+            )
+            project_gates(connection, contract, as_of=datetime.now(UTC))
         return EndedContract(request.contract_id, request.end_at)
 
 

@@ -18,6 +18,7 @@ from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
 from ledger.errors import StateError
 from ledger.gates import project_gates
+from ledger.grants import grant_due
 from ledger.increments import Basis, basis_of, changed_shares, keep_readings, usage_of_open
 from ledger.intake.rules import event_types_of
 from ledger.late_usage import periods_with_late_usage, rate_late, usage_of_periods
@@ -79,6 +80,7 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     recorded = record_periods(connection, contract_id, contract.periods(as_of))
     marks, batches = take_marks(connection, contract_id)  # before the usage is read: a mark that comes later stays
     posted = _post_late(connection, contract, recorded, marks)
+    grant_due(connection, contract, as_of=as_of)
     lots = lots_of(connection, contract_id)
     posted += _post_open(connection, contract, lots, recorded, marks, as_of=as_of)
     posted += post_expired(connection, contract, lots, as_of=as_of)

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
 from ledger.contract_checks import grid_problems
-from ledger.contracts import Contract, lock_both, refuse, terms_of
+from ledger.contracts import Contract, get_contract, lock_both, refuse, terms_of
 from ledger.definitions import RECHARGE_ID
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.gates import project_gates
 from ledger.intake.attribution import mark_contract
 from ledger.periods import frozen_until, list_periods
 from ledger.shares import ACCRUED, LARGEST, Place, Share, post_difference, standing
@@ -163,6 +164,7 @@ def grant_credit(
         )
     )
     mark_contract(connection, contract_id)
+    project_gates(connection, contract, as_of=at)
     return "granted"
 
 
@@ -324,6 +326,7 @@ def _change(connection: sa.Connection, lot: RecordedLot, change: LotChange) -> N
         )
     )
     mark_contract(connection, lot.contract_id)
+    project_gates(connection, get_contract(connection, lot.contract_id), as_of=change.changed_at)
 
 
 # --- breakage -----------------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from ledger.features import (
     revoke_feature,
 )
 from ledger.gates import KEEP, GateRequest, check_gates, note_problem, project_gates
+from ledger.lots import grant_credit, move_expiry, void_lot
 from ledger.metrics import create_metric
-from tests.ledger.books import FEBRUARY_STARTS, PREPAID, TOKENS, start, use
+from tests.ledger.books import FEBRUARY_STARTS, JANUARY_STARTS, PREPAID, TOKENS, start, use
 from tests.ledger.gated import AT, CALLS, EXPORT, WRITING, ask, bring, left, open_gates
 from tests.ledger.usage import event, number_of, send
 from tests.metrics import metric
@@ -249,3 +250,19 @@ def test_a_contract_without_features_costs_one_statement(shop: sa.Connection) ->
     sa.event.listen(shop, "before_cursor_execute", lambda *given: statements.append(given[2]))
     project_gates(shop, contract, as_of=AT)
     assert len(statements) == 1
+
+
+def test_a_gate_follows_a_grant_and_a_void_at_once(shop: sa.Connection) -> None:
+    open_gates(shop)  # a lot of 10.00
+    bring(shop)
+    grant_credit(
+        shop, "plan", "gift", name="Gift", amount=Decimal(5), start=JANUARY_STARTS, end=None, reason="a gift", by="ada",
+        at=AT,
+    )  # fmt: skip
+    assert left(shop) == "15"
+    void_lot(shop, "plan.gift", reason="a mistake", by="ada", at=AT)  # at noon, which is a full hour
+    assert left(shop) == "10"
+    ends = AT + timedelta(hours=1)
+    move_expiry(shop, "plan.prepaid", end=ends, reason="sooner", by="ada", at=AT)
+    assert left(shop) == "10"
+    assert left(shop, at=ends) == "0"
