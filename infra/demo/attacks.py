@@ -1,7 +1,7 @@
 """Attacks on made traffic, with labels: how well anomalies and new groups are found, as figures.
 
 `python -m infra.demo.attacks` prints precision, recall and delay over twenty seeds. With `--write DIRECTORY` it also
-writes the events and the labels of the first seed, for `meterbook usage import` and `meterbook alert backtest`.
+writes the events and the labels of the first seed, for `meterbook usage send` and `meterbook alert backtest`.
 """
 
 import argparse
@@ -76,14 +76,17 @@ def traffic(seed: int, known: Sequence[Attack], requests: Sequence[Request] = ()
     return sorted(located, key=lambda one: one.request.at)
 
 
-def alarms_of_hours(located: Sequence[Located], sensitivity: Decimal) -> Iterator[Period]:
-    """Yield the hours after the quiet weeks that are above their band."""
+def alarms_of_hours(located: Sequence[Located], sensitivity: Decimal, *, of_tokens: bool = False) -> Iterator[Period]:
+    """Yield the hours after the quiet weeks in which more requests, or input tokens, came than their band allows."""
     events = Counter(_hour(one) for one in located)
-    usage = HourlyUsage({hour: Decimal(number) for hour, number in events.items()}, events, "UTC")
+    units: Counter[datetime] = Counter()
+    for one in located:
+        units[_hour(one)] += one.request.input_tokens if of_tokens else 1
+    usage = HourlyUsage({hour: Decimal(number) for hour, number in units.items()}, events, "UTC")
     hours = [START + WARM + number * HOUR for number in range(WATCHED // HOUR)]
-    for one in judged_hours(usage, hours, sensitivity):
-        if one.is_raised:
-            yield Period(one.hour, one.hour + HOUR)
+    for judged in judged_hours(usage, hours, sensitivity):
+        if judged.is_raised:
+            yield Period(judged.hour, judged.hour + HOUR)
 
 
 def alarms_of_groups(located: Sequence[Located], share: Decimal) -> Iterator[Period]:
@@ -109,7 +112,11 @@ def measured(seeds: int) -> Mapping[str, Score]:
         known = attacks(seed)
         located = traffic(seed, known)
         apart = (seed - 1) * (WARM + WATCHED)  # so that no seed's alarms meet another's attacks
-        found = {"anomaly": alarms_of_hours(located, SENSITIVITY), "new_group": alarms_of_groups(located, SHARE)}
+        found = {
+            "anomaly": alarms_of_hours(located, SENSITIVITY),
+            "anomaly of tokens": alarms_of_hours(located, SENSITIVITY, of_tokens=True),
+            "new_group": alarms_of_groups(located, SHARE),
+        }
         for name, given in found.items():
             alarms[name] += [_moved(one, apart) for one in given]
         for attack in known:
@@ -159,7 +166,7 @@ def main() -> None:
         one = scores[kind]
         worst = max(one.delays, default=None)
         print(f"{kind}: {one.found} of {one.attacks} found, after {one.median_delay} (median), {worst} (longest)")
-    for rule in ("anomaly", "new_group"):
+    for rule in ("anomaly", "anomaly of tokens", "new_group"):
         one = scores[rule]
         precision = "-" if one.precision is None else f"{one.precision:.1f}"
         print(f"rule {rule}: {one.alarms} alarms, {one.alarms - one.true_alarms} false, precision {precision} percent")
