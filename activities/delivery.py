@@ -1,12 +1,12 @@
-"""Activities on webhooks: send what an endpoint is to hear, and find the endpoints that have something to hear.
+"""Activities on endpoints: send what each is to hear, and find those that have something to hear.
 
 A message goes out at least once: an activity whose worker was killed after the answer and before the record is tried
-again and sends it twice, under the same webhook-id.
+again and sends it twice, under the same webhook-id or Message-ID.
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +17,13 @@ import httpx
 import sqlalchemy as sa
 from temporalio import activity
 
+from activities.mail import MailServer, mail_of, send_mail
+from activities.slack import slack_body
 from activities.webhook_targets import host_and_port, target_addresses
-from ledger.errors import MeterbookError
+from ledger.errors import MeterbookError, StateError
+from ledger.notices import notice_of
 from ledger.webhook_signatures import headers_of
+from ledger.webhook_targets import MAILTO
 from ledger.webhooks import (
     Attempt,
     DueDelivery,
@@ -41,6 +45,8 @@ AT_A_TIME = 10
 ANSWER_WITHIN = timedelta(seconds=10)
 """The whole attempt: resolving the name, connecting, sending and the first line of the answer."""
 LEDGER_THREADS = 4
+MAIL_THREADS = 20
+"""A mail server that hangs holds up e-mail only."""
 NAME_THREADS = 64
 """Looking up names has threads of its own: a name server that hangs holds up nobody else."""
 
@@ -92,11 +98,20 @@ class OutboxActivities:
 class DeliveryActivities:
     """The activity that speaks to endpoints; each waits for its own receiver only, many of them in one thread."""
 
-    def __init__(self, engine: sa.Engine, *, allow_private: bool, answer_within: timedelta = ANSWER_WITHIN) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        allow_private: bool,
+        mail: MailServer | None = None,
+        answer_within: timedelta = ANSWER_WITHIN,
+    ) -> None:
         self._engine, self._allow_private, self._answer_within = engine, allow_private, answer_within
+        self._mail = mail
         self._certificates = ssl.create_default_context()
         self._ledger = ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix="delivery-ledger")
         self._names = ThreadPoolExecutor(NAME_THREADS, thread_name_prefix="delivery-names")
+        self._mailing = ThreadPoolExecutor(MAIL_THREADS, thread_name_prefix="delivery-mail")
 
     @activity.defn
     async def deliver(self, request: Deliver) -> Delivered:
@@ -106,7 +121,7 @@ class DeliveryActivities:
 
         async def send_one(delivery: DueDelivery) -> None:
             async with turns:
-                attempt = await self._attempt(client, endpoint.url, secrets, delivery)
+                attempt = await self._attempt(client, endpoint, secrets, delivery)
             at = datetime.now(UTC)
             await self._in_ledger(
                 lambda connection: record_attempt(connection, endpoint.endpoint_id, delivery.sequence, attempt, at=at)
@@ -122,12 +137,15 @@ class DeliveryActivities:
         return Delivered(len(due), later, removed=endpoint.state == "removed")
 
     async def _attempt(
-        self, client: httpx.AsyncClient, url: str, secrets: tuple[str, ...], delivery: DueDelivery
+        self, client: httpx.AsyncClient, endpoint: Endpoint, secrets: tuple[str, ...], delivery: DueDelivery
     ) -> Attempt:
         """Send a message once; whatever goes wrong on the way is an attempt in vain, in words."""
         try:
             async with asyncio.timeout(self._answer_within.total_seconds()):
-                status = await self._send(client, httpx.URL(url), secrets, delivery)
+                if endpoint.channel == "email":
+                    return await self._send_mail(endpoint, delivery)
+                body, headers = _message(endpoint, secrets, delivery)
+                status = await self._post(client, httpx.URL(endpoint.url), body, headers)
         except TimeoutError:
             return Attempt(None, f"no answer within {self._answer_within.total_seconds():g} seconds")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -136,14 +154,28 @@ class DeliveryActivities:
             return Attempt(None, f"not sent: {error}")
         return Attempt(status, _words(status))
 
-    async def _send(
-        self, client: httpx.AsyncClient, url: httpx.URL, secrets: tuple[str, ...], delivery: DueDelivery
-    ) -> int:
+    async def _send_mail(self, endpoint: Endpoint, delivery: DueDelivery) -> Attempt:
+        server = self._mail
+        if server is None:
+            raise StateError("the workers have no mail server; set METERBOOK_SMTP_URL and METERBOOK_MAIL_FROM for them")
+        message = mail_of(
+            notice_of(delivery.fact),
+            sequence=delivery.sequence,
+            endpoint_id=endpoint.endpoint_id,
+            sender=server.sender,
+            recipient=endpoint.url.removeprefix(MAILTO),
+            at=datetime.now(UTC),
+        )
+        return await asyncio.get_running_loop().run_in_executor(
+            self._mailing, lambda: send_mail(server, message, within=self._answer_within)
+        )
+
+    async def _post(self, client: httpx.AsyncClient, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> int:
         """Return the status that is answered by the first of the URL's addresses that can be connected to."""
         host, _ = host_and_port(url)
         addresses = await target_addresses(url, self._names, allow_private=self._allow_private)
-        headers = {
-            **headers_of(delivery.message_id, delivery.body, secrets, at=datetime.now(UTC)),
+        named = {
+            **headers,
             "Content-Type": "application/json",
             "User-Agent": "Meterbook-Webhooks/1",
             "Host": url.netloc.decode("ascii"),
@@ -152,8 +184,8 @@ class DeliveryActivities:
             request = client.build_request(
                 "POST",
                 url.copy_with(host=address),  # the checked address itself: a second look-up could lead elsewhere
-                content=delivery.body,
-                headers=headers,
+                content=body,
+                headers=named,
                 timeout=None,
                 extensions={"sni_hostname": host},  # the name that the certificate must have
             )
@@ -184,6 +216,13 @@ def _due(connection: sa.Connection, request: Deliver) -> tuple[Endpoint, tuple[s
         signing_secrets(connection, request.endpoint_id, at=now),
         due_deliveries(connection, request.endpoint_id, at=max(now, request.at), limit=DELIVERIES),
     )
+
+
+def _message(endpoint: Endpoint, secrets: tuple[str, ...], delivery: DueDelivery) -> tuple[bytes, Mapping[str, str]]:
+    """Return what is posted, and the headers that sign it; Slack knows who posts by the URL."""
+    if endpoint.channel == "slack":
+        return slack_body(notice_of(delivery.fact)), {}
+    return delivery.body, headers_of(delivery.message_id, delivery.body, secrets, at=datetime.now(UTC))
 
 
 def _words(status: int) -> str:

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     meterbook_webhook_allow_private: bool = Field(
         default=False, description="Whether webhooks may go to addresses that are not public, there also by http."
     )
+    meterbook_smtp_url: SecretStr | None = Field(
+        default=None, description="The server for e-mail: smtp://user:password@host:port, or smtps://."
+    )
+    meterbook_mail_from: str | None = Field(default=None, description="The address that e-mail is from.")
 
 
 def load_settings() -> Settings:

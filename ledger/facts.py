@@ -14,7 +14,10 @@ from ledger.outbox import OPENING, OPENINGS
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact as it was put out; in `data` amounts are text, and moments ISO 8601 in UTC. `contract_id` None: of none."""
+    """A fact as it was put out, of no contract where `contract_id` is None.
+
+    In `data` amounts are text, and moments ISO 8601 in UTC.
+    """
 
     sequence: int
     kind: str
@@ -56,7 +59,7 @@ def list_facts(
         query = query.where(_outbox.kind.in_(kinds))
     if contract_id is not None:
         query = query.where(_outbox.contract_id == contract_id)
-    found = [fact_of(row) for row in connection.execute(query)]
+    found = [fact_of(row) for row in connection.execute(query).mappings()]
     if len(found) > limit:
         return FactPage(tuple(found[:limit]), found[limit - 1].sequence, has_more=True)
     return FactPage(tuple(found), max(after, settled), has_more=False)
@@ -71,9 +74,9 @@ def settled_until(connection: sa.Connection) -> int:
     return found
 
 
-def fact_of(row: sa.Row[Any]) -> Fact:
+def fact_of(row: sa.RowMapping) -> Fact:
     """Return the fact of a row of `FACTS`."""
-    return Fact(row.sequence, row.kind, row.contract_id, row.customer_id, row.created_at, row.payload)
+    return Fact(row["sequence"], row["kind"], row["contract_id"], row["customer_id"], row["created_at"], row["payload"])
 
 
 _outbox = schema.outbox.c
@@ -85,7 +88,7 @@ FACTS = sa.select(
     schema.contract.c.customer_id,
     _outbox.created_at,
     _outbox.payload,
-).join_from(schema.outbox, schema.contract, schema.contract.c.contract_id == _outbox.contract_id, isouter=True)
+).select_from(schema.outbox.outerjoin(schema.contract, schema.contract.c.contract_id == _outbox.contract_id))
 """Facts with the customer of their contract; read rows with `fact_of`."""
 
 _SETTLED = sa.text("""

@@ -1,6 +1,7 @@
 """Where webhooks may go: public addresses by https; what is not public only where the settings allow it."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
@@ -9,6 +10,11 @@ from ledger.errors import InvalidError
 LONGEST_URL = 2000
 TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv4 through NAT64 (RFC 6052): the last 32 bits are where a packet goes."""
+
+MAILTO = "mailto:"
+LONGEST_MAIL_ADDRESS = 254
+MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!$*+^_`{|}~'-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+"""One address without a name, in ASCII; nothing in it can end a header or add a recipient."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -29,6 +35,19 @@ def check_url(url: str, *, allow_private: bool) -> None:
             raise _unencrypted(url) from None
     else:
         check_addresses(url, [str(address)], allow_private=allow_private)
+
+
+def check_mailto(url: str) -> None:
+    """Refuse what is not `mailto:` and one address."""
+    if not url.startswith(MAILTO):
+        raise InvalidError(f"url {url[:80]!r} must name an e-mail address; write it as mailto:someone@example.com")
+    check_mail_address("url", url.removeprefix(MAILTO))
+
+
+def check_mail_address(field: str, address: str) -> None:
+    """Refuse what is not one plain e-mail address."""
+    if len(address) > LONGEST_MAIL_ADDRESS or not MAIL_ADDRESS.fullmatch(address):
+        raise InvalidError(f"{field} {address[:80]!r} is not an e-mail address; write it as someone@example.com")
 
 
 def check_addresses(url: str, addresses: Sequence[str], *, allow_private: bool) -> None:

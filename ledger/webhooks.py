@@ -1,4 +1,4 @@
-"""Webhook endpoints, their secrets, and what each is still to hear of the outbox.
+"""Endpoints by webhook, Slack or e-mail, their secrets, and what each is still to hear of the outbox.
 
 A delivery is a fact for an endpoint: pending until it is answered with 2xx (delivered) or was tried for three days
 (dead). Every fact arrives at least once, under a message id that stays the same; order is not promised.
@@ -6,16 +6,19 @@ A delivery is a fact for an endpoint: pending until it is answered with 2xx (del
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from ledger import schema
 from ledger.checks import check_slug
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.facts import FACTS, Fact, fact_of
 from ledger.webhook_signatures import new_secret
-from ledger.webhook_targets import check_url
+from ledger.webhook_targets import check_mailto, check_url
 
 SECRET_OVERLAP = timedelta(hours=24)
 """How long the old secret signs beside the new one."""
@@ -31,12 +34,15 @@ GONE = 410
 LONGEST_ANSWER = 200
 STATES = ("pending", "delivered", "dead")
 
+Channel = Literal["webhook", "slack", "email"]
+UnsignedChannel = Literal["slack", "email"]
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where facts go: all, or those of `kinds`. `state` is `active`, `paused` or `removed`.
 
-    `pending` and `dead` count its deliveries.
+    `url` is `mailto:` and an address for the channel `email`. `pending` and `dead` count its deliveries.
     """
 
     endpoint_id: str
@@ -46,6 +52,7 @@ class Endpoint:
     created_at: datetime
     pending: int
     dead: int
+    channel: Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +71,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A message that is to be sent; `body` is the same at each attempt."""
+    """A message that is to be sent; `body` is what a webhook gets of the fact, the same at each attempt."""
 
     sequence: int
     message_id: str
     body: bytes
+    fact: Fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +90,43 @@ class Attempt:
 def create_endpoint(
     connection: sa.Connection, endpoint_id: str, url: str, kinds: Sequence[str], *, allow_private: bool, at: datetime
 ) -> str | None:
-    """Record an endpoint for facts of some kinds (empty: all) and return its secret, which is not shown again.
+    """Record a webhook for facts of some kinds (empty: all) and return its secret, which is not shown again.
 
-    The same again is harmless and returns None; another URL or other kinds under the id are a `ConflictError`.
+    The same again is harmless and returns None; another URL, kinds or channel under the id are a `ConflictError`.
     """
-    check_slug("endpoint", endpoint_id)
     check_url(url, allow_private=allow_private)
-    for kind in kinds:
-        check_slug("kind", kind)
-    wanted = sorted(set(kinds))
-    added = connection.execute(_ADD, {"endpoint_id": endpoint_id, "url": url, "kinds": wanted, "at": at}).first()
-    if added is None:
-        known = get_endpoint(connection, endpoint_id)
-        if known.state == "removed":
-            raise ConflictError(f"endpoint {endpoint_id} was removed; choose another id")
-        if (known.url, known.kinds) != (url, tuple(wanted)):
-            raise ConflictError(
-                f"endpoint {endpoint_id} exists with url {known.url} and kinds {', '.join(known.kinds) or 'all'}; "
-                "remove it, or choose another id"
-            )
+    if not _add(connection, endpoint_id, url, kinds, channel="webhook", at=at):
         return None
     return _add_secret(connection, endpoint_id, at=at)
 
 
+def create_unsigned_endpoint(
+    connection: sa.Connection,
+    endpoint_id: str,
+    url: str,
+    kinds: Sequence[str],
+    *,
+    channel: UnsignedChannel,
+    allow_private: bool,
+    at: datetime,
+) -> bool:
+    """Record an endpoint that people read, as `create_endpoint` does; return whether it is made by this call."""
+    if channel == "email":
+        check_mailto(url)
+    else:
+        check_url(url, allow_private=allow_private)
+    return _add(connection, endpoint_id, url, kinds, channel=channel, at=at)
+
+
 def rotate_secret(connection: sa.Connection, endpoint_id: str, *, at: datetime) -> str:
-    """Return another secret; the old one signs beside it for 24 hours, so that the receiver can change in between."""
+    """Return another secret; the old one signs beside it for 24 hours, so that the receiver can change in between.
+
+    Raises `StateError` for what is not a webhook.
+    """
     _lock(connection, endpoint_id)
+    channel = get_endpoint(connection, endpoint_id).channel
+    if channel != "webhook":
+        raise StateError(f"endpoint {endpoint_id} goes by {channel} and has no secret; only webhooks are signed")
     retire = (
         schema.webhook_secret.update()
         .where(_secret.endpoint_id == endpoint_id, _secret.retired_at.is_(None))
@@ -146,6 +165,14 @@ def get_endpoint(connection: sa.Connection, endpoint_id: str) -> Endpoint:
     if row is None:
         raise _unknown(endpoint_id)
     return _endpoint_of(row)
+
+
+def shown(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint without what only the sender may know: whoever has the path of a Slack URL may post there."""
+    if endpoint.channel != "slack":
+        return endpoint
+    parts = urlsplit(endpoint.url)
+    return replace(endpoint, url=f"{parts.scheme}://{parts.netloc}/...")
 
 
 def list_endpoints(connection: sa.Connection) -> tuple[Endpoint, ...]:
@@ -210,22 +237,13 @@ def due_deliveries(
 ) -> tuple[DueDelivery, ...]:
     """Return what an active endpoint is to hear by `at`, the longest due first."""
     query = (
-        sa.select(
-            _delivery.sequence, _outbox.kind, _outbox.created_at, sa.cast(_outbox.payload, sa.Text).label("payload")
-        )
-        .join_from(schema.webhook_delivery, schema.outbox, _outbox.sequence == _delivery.sequence)
+        FACTS.add_columns(sa.cast(_outbox.payload, sa.Text).label("payload_text"))
+        .join(schema.webhook_delivery, _delivery.sequence == _outbox.sequence)
         .where(_waiting(endpoint_id), _delivery.due_at <= at)
         .order_by(_delivery.due_at, _delivery.sequence)
         .limit(limit)
     )
-    return tuple(
-        DueDelivery(
-            sequence=row.sequence,
-            message_id=f"msg_{row.sequence}",
-            body=_body(row.sequence, row.kind, row.created_at, row.payload),
-        )
-        for row in connection.execute(query)
-    )
+    return tuple(_due_of(row) for row in connection.execute(query).mappings())
 
 
 def signing_secrets(connection: sa.Connection, endpoint_id: str, *, at: datetime) -> tuple[str, ...]:
@@ -292,10 +310,12 @@ _ENDPOINTS = sa.select(
     _endpoint.created_at,
     _count("pending").label("pending"),
     _count("dead").label("dead"),
+    _endpoint.channel,
 )
 
 _ADD = sa.text("""
-insert into webhook_endpoint (endpoint_id, url, kinds, created_at) values (:endpoint_id, :url, :kinds, :at)
+insert into webhook_endpoint (endpoint_id, url, kinds, channel, created_at)
+values (:endpoint_id, :url, :kinds, :channel, :at)
 on conflict (endpoint_id) do nothing returning endpoint_id
 """)
 
@@ -323,6 +343,16 @@ def _waiting(endpoint_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(_delivery.endpoint_id == endpoint_id, _delivery.state == "pending", active.exists())
 
 
+def _due_of(row: sa.RowMapping) -> DueDelivery:
+    fact = fact_of(row)
+    return DueDelivery(
+        sequence=fact.sequence,
+        message_id=f"msg_{fact.sequence}",
+        body=_body(fact.sequence, fact.kind, fact.created_at, row["payload_text"]),
+        fact=fact,
+    )
+
+
 def _body(sequence: int, kind: str, created_at: datetime, payload: str) -> bytes:
     """Write a message; the payload goes in as PostgreSQL has it, so that its numbers stay as they are."""
     timestamp = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -345,14 +375,45 @@ def _set_state(connection: sa.Connection, endpoint_id: str, state: str) -> None:
     connection.execute(schema.webhook_endpoint.update().where(_endpoint.endpoint_id == endpoint_id).values(state=state))
 
 
+def _add(
+    connection: sa.Connection, endpoint_id: str, url: str, kinds: Sequence[str], *, channel: Channel, at: datetime
+) -> bool:
+    """Record an endpoint; False when the same is there already."""
+    check_slug("endpoint", endpoint_id)
+    for kind in kinds:
+        check_slug("kind", kind)
+    wanted = sorted(set(kinds))
+    row = {"endpoint_id": endpoint_id, "url": url, "kinds": wanted, "channel": channel, "at": at}
+    if connection.execute(_ADD, row).first() is not None:
+        return True
+    known = get_endpoint(connection, endpoint_id)
+    if known.state == "removed":
+        raise ConflictError(f"endpoint {endpoint_id} was removed; choose another id")
+    if (known.url, known.kinds, known.channel) != (url, tuple(wanted), channel):
+        raise ConflictError(
+            f"endpoint {endpoint_id} exists with url {shown(known).url}, channel {known.channel} and kinds "
+            f"{', '.join(known.kinds) or 'all'}; remove it, or choose another id"
+        )
+    return False
+
+
 def _add_secret(connection: sa.Connection, endpoint_id: str, *, at: datetime) -> str:
     secret = new_secret()
     connection.execute(schema.webhook_secret.insert().values(endpoint_id=endpoint_id, secret=secret, created_at=at))
     return secret
 
 
-def _endpoint_of(row: sa.Row[tuple[str, str, list[str], str, datetime, int, int]]) -> Endpoint:
-    return Endpoint(row.endpoint_id, row.url, tuple(row.kinds), row.state, row.created_at, row.pending, row.dead)
+def _endpoint_of(row: sa.Row[tuple[str, str, list[str], str, datetime, int, int, Channel]]) -> Endpoint:
+    return Endpoint(
+        endpoint_id=row.endpoint_id,
+        url=row.url,
+        kinds=tuple(row.kinds),
+        state=row.state,
+        created_at=row.created_at,
+        pending=row.pending,
+        dead=row.dead,
+        channel=row.channel,
+    )
 
 
 def _unknown(endpoint_id: str) -> NotFoundError:

@@ -21,6 +21,7 @@ from activities.contracts import ContractActivities
 from activities.delivery import DeliveryActivities, OutboxActivities
 from activities.housekeeping import HousekeepingActivities, Retention
 from activities.invoices import InvoiceActivities
+from activities.mail import MailServer, mail_server
 from activities.payments import PaymentActivities
 from activities.recharges import RechargeActivities
 from activities.settings import Settings
@@ -75,7 +76,8 @@ log = structlog.get_logger(__name__)
 async def run_workers(settings: Settings, *, queues: Sequence[str], stop: asyncio.Event) -> None:
     """Work on the queues until `stop` is set, then finish what runs, for up to 30 seconds.
 
-    Raises `InvalidError` for Stripe settings that contradict each other, `RuntimeError` when Temporal is not there.
+    Raises `InvalidError` for settings of Stripe or e-mail that contradict each other, `RuntimeError` when Temporal is
+    not there.
     """
     client = await connect(settings)
     engine = create_engine(settings.database_url, pool_size=LEDGER_THREADS)
@@ -88,6 +90,7 @@ async def run_workers(settings: Settings, *, queues: Sequence[str], stop: asynci
                 queues=queues,
                 retention=retention_of(settings),
                 private_webhooks=settings.meterbook_webhook_allow_private,
+                mail=mail_server(settings),
             ):
                 await running.enter_async_context(worker)
             if CONTRACTS_QUEUE in queues:
@@ -120,6 +123,7 @@ def build_workers(
     queues: Sequence[str] = QUEUES,
     retention: Retention = KEEP_ALL,
     private_webhooks: bool = False,
+    mail: MailServer | None = None,
     max_cached_workflows: int = 1000,
 ) -> list[Worker]:
     """Return a worker for each queue; without a client for Stripe nobody works on the queue `payments`."""
@@ -144,7 +148,7 @@ def build_workers(
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         ),
         PAYMENTS_QUEUE: lambda: _payments_worker(client, engine, stripe_connection),
-        DELIVERY_QUEUE: lambda: _delivery_worker(client, engine, private_webhooks),
+        DELIVERY_QUEUE: lambda: _delivery_worker(client, engine, private_webhooks, mail),
     }
     return [worker for queue in queues if (worker := builders[queue]()) is not None]
 
@@ -213,12 +217,12 @@ def _payments_worker(client: Client, engine: sa.Engine, connection: stripe.Strip
     )
 
 
-def _delivery_worker(client: Client, engine: sa.Engine, allow_private: bool) -> Worker:
+def _delivery_worker(client: Client, engine: sa.Engine, allow_private: bool, mail: MailServer | None) -> Worker:
     """Return the worker that speaks to endpoints, to all of them in one thread."""
     return Worker(
         client,
         task_queue=DELIVERY_QUEUE,
-        activities=[DeliveryActivities(engine, allow_private=allow_private).deliver],
+        activities=[DeliveryActivities(engine, allow_private=allow_private, mail=mail).deliver],
         max_concurrent_activities=DELIVERIES_AT_A_TIME,
         interceptors=[Heartbeats()],
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,

@@ -1,11 +1,15 @@
-"""Receivers of webhooks on the loopback address: real HTTP servers that answer, hang, close, or send elsewhere."""
+"""Receivers on the loopback address: HTTP servers that answer, hang, close, or send elsewhere, and an SMTP server."""
 
+import asyncio
+import base64
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -120,3 +124,69 @@ def receiving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@dataclass
+class Mailbox:
+    """A mail server for one test: what it took, and what it answers to the end of a message."""
+
+    port: int = 0
+    answer: str = "250 queued"
+    taken: list[EmailMessage] = field(default_factory=list)
+    logins: list[str] = field(default_factory=list)
+    encrypted: list[bool] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def mailbox(*, certificate: ssl.SSLContext | None = None, from_the_start: bool = False) -> AsyncIterator[Mailbox]:
+    """Run an SMTP server (RFC 5321) on a free port; with a certificate it offers STARTTLS, or is TLS from the start."""
+    box = Mailbox()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await _converse(box, reader, writer, None if from_the_start else certificate, is_tls=from_the_start)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=certificate if from_the_start else None)
+    box.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield box
+
+
+async def _converse(
+    box: Mailbox,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    certificate: ssl.SSLContext | None,
+    *,
+    is_tls: bool,
+) -> None:
+    def say(line: str) -> None:
+        writer.write(f"{line}\r\n".encode())
+
+    say("220 mail.test ESMTP")
+    while line := (await reader.readline()).decode().strip():
+        match line.split()[0].upper():
+            case "EHLO":
+                offers = ["AUTH PLAIN"] if certificate is None else ["STARTTLS"]
+                for text in ("mail.test", *offers[:-1]):
+                    say(f"250-{text}")
+                say(f"250 {offers[-1]}")
+            case "STARTTLS" if certificate is not None:
+                say("220 go on")
+                await writer.start_tls(certificate)
+                certificate, is_tls = None, True
+            case "AUTH":
+                box.logins.append(base64.b64decode(line.split()[2]).decode())
+                say("235 welcome")
+            case "RCPT" if "nobody@" in line:
+                say("550 no such mailbox")
+            case "DATA":
+                say("354 go on")
+                raw = await reader.readuntil(b"\r\n.\r\n")
+                box.taken.append(message_from_bytes(raw.removesuffix(b".\r\n"), policy=policy.default))
+                box.encrypted.append(is_tls)
+                say(box.answer)
+            case _:
+                say("250 good")

@@ -93,7 +93,7 @@ async def test_a_failure_is_tried_again_under_the_same_id_and_body(engine: sa.En
         assert answered(engine) == ("pending", 1, "500 Internal Server Error")
         assert (await deliver(engine)).attempts == 0
         receiver.answer = status(200)
-        _make_due(engine)
+        make_due(engine)
         assert await deliver(engine) == Delivered(1, None)
         one, two = receiver.taken
     assert (one.headers["webhook-id"], one.body) == (two.headers["webhook-id"], two.body)
@@ -125,7 +125,7 @@ async def test_a_connection_that_is_closed_or_refused_is_an_attempt_in_vain(engi
         state, attempts, words = answered(engine)
         assert (state, attempts) == ("pending", 1)
         assert "disconnected" in words
-    _make_due(engine)
+    make_due(engine)
     await deliver(engine)
     state, attempts, words = answered(engine)
     assert (state, attempts) == ("pending", 2)
@@ -201,13 +201,13 @@ async def test_a_name_is_connected_by_its_checked_address_and_keeps_its_host(eng
 async def test_a_certificate_must_be_of_the_name_and_be_trusted(
     engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with receiving(status(200), certificate=_certificate(tmp_path, name="localhost")) as receiver:
+    with receiving(status(200), certificate=certificate_of(tmp_path, name="localhost")) as receiver:
         endpoint(engine, f"https://localhost:{receiver.port}/hook")
         await deliver(engine)
         assert "CERTIFICATE_VERIFY_FAILED" in answered(engine)[2]
         assert receiver.taken == []
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-        _make_due(engine)
+        make_due(engine)
         assert await deliver(engine) == Delivered(1, None)
         endpoint(engine, f"https://127.0.0.1:{receiver.port}/hook", "by-address")
         await deliver(engine, "by-address")
@@ -229,7 +229,7 @@ async def test_endpoints_with_something_due_are_found(engine: sa.Engine) -> None
     assert found.endpoint_ids == ("hook",)
 
 
-def _make_due(engine: sa.Engine) -> None:
+def make_due(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(
             sa.text(
@@ -239,7 +239,7 @@ def _make_due(engine: sa.Engine) -> None:
         )
 
 
-def _certificate(folder: Path, *, name: str) -> ssl.SSLContext:
+def certificate_of(folder: Path, *, name: str) -> ssl.SSLContext:
     """A certificate of the test's own, written into the folder."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]

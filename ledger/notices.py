@@ -1,0 +1,171 @@
+"""Facts as people read them: a subject, a sentence and the details, in plain text, for Slack and e-mail."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from ledger.facts import Fact
+
+Words = Callable[[Fact], tuple[str, str]]
+
+SPANS = {"period": "this billing period", "day": "this day", "term": "its term"}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a person is told of a fact; the subject is one line, the details are name and value."""
+
+    subject: str
+    sentence: str
+    details: tuple[tuple[str, str], ...]
+
+    @property
+    def table(self) -> str:
+        """The details, one on a line, their values below each other."""
+        width = max(len(name) for name, _ in self.details)
+        return "\n".join(f"{name:{width}}  {value}" for name, value in self.details)
+
+    @property
+    def text(self) -> str:
+        """The sentence and the details."""
+        return f"{self.sentence}\n\n{self.table}\n"
+
+
+def notice_of(fact: Fact) -> Notice:
+    """Say a fact in English; of a kind, or with content, that has no sentence here, its kind and all that it holds."""
+    known = _KINDS.get(fact.kind)
+    if known is not None and known.needs <= {name for name, value in fact.data.items() if value is not None}:
+        subject, sentence = known.words(fact)
+    else:
+        subject = f"{fact.kind}{_of_contract(fact)}"
+        sentence = f"{fact.kind} happened{_of_contract(fact)}."
+    return Notice(" ".join(subject.split()), sentence, _details(fact))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    needs: frozenset[str]
+    words: Words
+
+
+def _raised(fact: Fact) -> tuple[str, str]:
+    data = fact.data
+    verb = "reached" if data["kind"] in ("spend", "usage", "commit_used") else "fell to"
+    reached = f"{_observed(data)} {verb} the threshold of {_figure(data['threshold'], data['unit'])}"
+    return (
+        f"Alert {data['rule_id']}: {reached}{_of_contract(fact)}",
+        f"{_capital(reached)}: it is {_figure(data['observed'], data['unit'])}{_within(data)}{_of_contract(fact)}.",
+    )
+
+
+def _cleared(fact: Fact) -> tuple[str, str]:
+    data = fact.data
+    side = "below" if data["kind"] in ("spend", "usage", "commit_used") else "above"
+    back = f"{_observed(data)} is back {side} the threshold of {_figure(data['threshold'], data['unit'])}"
+    return (
+        f"Alert {data['rule_id']} cleared: {back}{_of_contract(fact)}",
+        f"{_capital(back)}: it is {_figure(data['observed'], data['unit'])}{_within(data)}{_of_contract(fact)}.",
+    )
+
+
+def _begun(fact: Fact) -> tuple[str, str]:
+    charged, granted = _money(fact, "charged"), _money(fact, "granted")
+    return (
+        f"Recharge {fact.data['number']} of {charged} begun{_of_contract(fact)}",
+        (
+            f"The balance is low: {charged} are charged by invoice {fact.data['invoice_id']}, and {granted} are "
+            f"granted when it is paid{_of_contract(fact)}."
+        ),
+    )
+
+
+def _paid(fact: Fact) -> tuple[str, str]:
+    charged, granted = _money(fact, "charged"), _money(fact, "granted")
+    return (
+        f"Recharge {fact.data['number']} of {charged} paid{_of_contract(fact)}",
+        f"Invoice {fact.data['invoice_id']} of {charged} is paid, and {granted} are granted{_of_contract(fact)}.",
+    )
+
+
+def _failed(fact: Fact) -> tuple[str, str]:
+    charged = _money(fact, "charged")
+    return (
+        f"Recharge {fact.data['number']} of {charged} failed{_of_contract(fact)}",
+        (
+            f"Invoice {fact.data['invoice_id']} of {charged} could not be collected and nothing is granted"
+            f"{_of_contract(fact)}. No further recharge begins until the customer pays something or changes its card."
+        ),
+    )
+
+
+def _observed(data: Mapping[str, Any]) -> str:
+    product = f" of product {data['product_id']}" if data.get("product_id") else ""
+    match data["kind"]:
+        case "commit_used":
+            return f"the use of lot {data.get('lot_id')}"
+        case "balance_amount" | "balance_percent":
+            return "the prepaid balance"
+        case "balance_days":
+            return "the time that the prepaid balance lasts"
+        case kind:
+            return f"{kind}{product}"
+
+
+def _within(data: Mapping[str, Any]) -> str:
+    """Name the span that is added up; a balance has none."""
+    return f" in {SPANS[data['span']]}" if data.get("span") in ("period", "day") else ""
+
+
+def _of_contract(fact: Fact) -> str:
+    if fact.contract_id is None:
+        return ""
+    return f", contract {fact.contract_id} of customer {fact.customer_id}"
+
+
+def _money(fact: Fact, name: str) -> str:
+    return _figure(fact.data[name], fact.data["currency"])
+
+
+def _figure(number: str, unit: str) -> str:
+    """Write a figure in full with its unit: 5,000.12 EUR, 18.2 percent, 3 days."""
+    plural = "s" if unit == "day" and number != "1" else ""
+    return f"{Decimal(number):,f} {unit}{plural}"
+
+
+def _details(fact: Fact) -> tuple[tuple[str, str], ...]:
+    """List what a fact holds, once each, without what is empty."""
+    parties = {"contract_id": fact.contract_id, "customer_id": fact.customer_id}
+    return (
+        ("fact", f"{fact.kind}, sequence {fact.sequence}"),
+        *((name, str(value)) for name, value in parties.items() if value is not None),
+        *((name, _plain(value)) for name, value in fact.data.items() if value is not None and name not in parties),
+    )
+
+
+def _plain(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            return ", ".join(f"{name} {_plain(content)}" for name, content in value.items())
+        case list():
+            return ", ".join(_plain(content) for content in value)
+        case _:
+            return str(value)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+_ALERT = frozenset({"rule_id", "kind", "span", "observed", "threshold", "unit"})
+_RECHARGE = frozenset({"number", "invoice_id", "granted", "charged", "currency"})
+
+_KINDS: Mapping[str, _Kind] = {
+    "alert.raised": _Kind(_ALERT, _raised),
+    "alert.cleared": _Kind(_ALERT, _cleared),
+    "recharge.begun": _Kind(_RECHARGE, _begun),
+    "recharge.paid": _Kind(_RECHARGE, _paid),
+    "recharge.failed": _Kind(_RECHARGE, _failed),
+}
