@@ -6,8 +6,11 @@ from concurrent.futures import Executor
 
 import httpx
 
+from activities.mail import mail_server
+from activities.settings import Settings
 from ledger.errors import InvalidError, StateError
-from ledger.webhook_targets import check_addresses, check_url
+from ledger.webhook_targets import check_addresses, check_mailto, check_url
+from ledger.webhooks import Channel
 
 PORTS = {"https": 443, "http": 80}
 
@@ -16,6 +19,19 @@ def check_target(url: str, *, allow_private: bool) -> None:
     """Refuse a URL that webhooks may not go to: `InvalidError`, or `StateError` when its name leads nowhere."""
     check_url(url, allow_private=allow_private)
     check_addresses(url, _resolve(*host_and_port(httpx.URL(url))), allow_private=allow_private)
+
+
+def check_channel(channel: Channel, url: str, settings: Settings) -> None:
+    """Refuse a target that an endpoint of this channel may not have, and e-mail where no mail server is set."""
+    if channel != "email":
+        check_target(url, allow_private=settings.meterbook_webhook_allow_private)
+        return
+    check_mailto(url)
+    if mail_server(settings) is None:
+        raise StateError(
+            "no e-mail can be sent from here; set METERBOOK_SMTP_URL (smtp://user:password@host:port) and "
+            "METERBOOK_MAIL_FROM, also for the workers"
+        )
 
 
 async def target_addresses(url: httpx.URL, executor: Executor, *, allow_private: bool) -> tuple[str, ...]:

@@ -70,6 +70,14 @@ class Durable:
         with _explained(self._settings):
             return await starting.stripe_event(client, invoice_id)
 
+    async def wake_webhook(self, endpoint_id: str) -> None:
+        """Have an endpoint's delivery look for what is due; it is started where it does not run."""
+        from workflows import starting
+
+        client = await self.client()
+        with _explained(self._settings):
+            await starting.ensure_webhook(client, endpoint_id)
+
     async def is_healthy(self) -> bool:
         """Return whether Temporal answers."""
         from temporalio.service import RPCError

@@ -51,7 +51,7 @@ class _Kind:
 
 def _raised(fact: Fact) -> tuple[str, str]:
     data = fact.data
-    verb = "reached" if data["kind"] in ("spend", "usage", "commit_used") else "fell to"
+    verb = "fell to" if data["kind"].startswith("balance") else "reached"
     reached = f"{_observed(data)} {verb} the threshold of {_figure(data['threshold'], data['unit'])}"
     return (
         f"Alert {data['rule_id']}: {reached}{_of_contract(fact)}",
@@ -61,7 +61,7 @@ def _raised(fact: Fact) -> tuple[str, str]:
 
 def _cleared(fact: Fact) -> tuple[str, str]:
     data = fact.data
-    side = "below" if data["kind"] in ("spend", "usage", "commit_used") else "above"
+    side = "above" if data["kind"].startswith("balance") else "below"
     back = f"{_observed(data)} is back {side} the threshold of {_figure(data['threshold'], data['unit'])}"
     return (
         f"Alert {data['rule_id']} cleared: {back}{_of_contract(fact)}",
@@ -109,7 +109,7 @@ def _observed(data: Mapping[str, Any]) -> str:
         case "balance_days":
             return "the time that the prepaid balance lasts"
         case kind:
-            return f"{kind}{product}"
+            return f"{kind.replace('_', ' ')}{product}"
 
 
 def _within(data: Mapping[str, Any]) -> str:

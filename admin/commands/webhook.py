@@ -1,4 +1,4 @@
-"""`meterbook webhook`: endpoints that hear of facts as they happen, and what each has heard."""
+"""`meterbook webhook`: endpoints that hear of facts as they happen, by webhook, Slack or mail, and what each heard."""
 
 import json
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from activities.webhook_targets import check_target
+from activities.webhook_targets import check_channel
 from admin import durable
 from admin.commands.options import AsJson, Limit
 from admin.connections import books, settings
@@ -20,9 +20,12 @@ from ledger.webhook_signatures import check_secret
 application = typer.Typer()
 
 EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's id.")]
-Url = Annotated[str, typer.Argument(metavar="URL", help="Where messages are posted to, by https.")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="Where messages go: https://..., or mailto:...")]
 Kinds = Annotated[
     list[str] | None, typer.Option("--kind", metavar="KIND", help="Only facts of this kind; may be repeated.")
+]
+ByChannel = Annotated[
+    Literal["webhook", "slack", "email"], typer.Option("--channel", help="Signed JSON, or sentences for people.")
 ]
 OfState = Annotated[
     Literal["pending", "delivered", "dead"] | None, typer.Option("--state", help="Only those of this state.")
@@ -39,18 +42,29 @@ Count = Annotated[int | None, typer.Option(min=1, help="Stop after so many messa
 
 
 @application.command(epilog="Example: meterbook webhook create pager https://hooks.example.com/m --kind alert.raised")
-def create(endpoint_id: EndpointId, url: Url, *, kinds: Kinds = None, as_json: AsJson = False) -> None:
-    """Make an endpoint, for all kinds of facts unless some are named, and show its secret, this once."""
-    allow_private = settings().meterbook_webhook_allow_private
-    check_target(url, allow_private=allow_private)
+def create(
+    endpoint_id: EndpointId, url: Url, *, kinds: Kinds = None, channel: ByChannel = "webhook", as_json: AsJson = False
+) -> None:
+    """Make an endpoint, for all kinds of facts unless some are named; of a webhook show the secret, this once."""
+    check_channel(channel, url, settings())
+    allow_private, at = settings().meterbook_webhook_allow_private, datetime.now(UTC)
     with books() as connection:
-        secret = webhooks.create_endpoint(
-            connection, endpoint_id, url, kinds or (), allow_private=allow_private, at=datetime.now(UTC)
-        )
+        if channel == "webhook":
+            secret = webhooks.create_endpoint(
+                connection, endpoint_id, url, kinds or (), allow_private=allow_private, at=at
+            )
+            made = secret is not None
+        else:
+            secret = None
+            made = webhooks.create_unsigned_endpoint(
+                connection, endpoint_id, url, kinds or (), channel=channel, allow_private=allow_private, at=at
+            )
     if as_json:
-        say_json({"endpoint_id": endpoint_id, "outcome": "exists" if secret is None else "created", "secret": secret})
-    elif secret is None:
+        say_json({"endpoint_id": endpoint_id, "outcome": "created" if made else "exists", "secret": secret})
+    elif not made:
         say(f"endpoint {endpoint_id} exists already with this url and these kinds; nothing changed")
+    elif secret is None:
+        say(f"endpoint {endpoint_id} hears of facts by {channel}")
     else:
         say(f"endpoint {endpoint_id}: {secret}")
         say("Keep the secret now, it cannot be shown again; the receiver verifies each message with it.")
@@ -61,14 +75,14 @@ def create(endpoint_id: EndpointId, url: Url, *, kinds: Kinds = None, as_json: A
 def list_(*, as_json: AsJson = False) -> None:
     """List the endpoints, never with their secrets, and how much of what they are to hear waits or is dead."""
     with books() as connection:
-        found = webhooks.list_endpoints(connection)
+        found = [webhooks.shown(endpoint) for endpoint in webhooks.list_endpoints(connection)]
     if as_json:
         say_json(found)
         return
     show_table(
-        ("endpoint", "state", "pending", "dead", "kinds", "url", "created"),
+        ("endpoint", "channel", "state", "pending", "dead", "kinds", "url", "created"),
         [
-            (e.endpoint_id, e.state, str(e.pending), str(e.dead), ", ".join(e.kinds) or "all", e.url,
+            (e.endpoint_id, e.channel, e.state, str(e.pending), str(e.dead), ", ".join(e.kinds) or "all", e.url,
              moment(e.created_at))
             for e in found
         ],

@@ -12,12 +12,26 @@ from admin.connections import database_engine
 from admin.durable import Durable
 from admin.entering import Entering
 from admin.gathering import Gathering
-from admin.http import alerts, completeness, corrections, gates, health, receipts, spend, stripe_webhook, trace, usage
+from admin.http import (
+    alerts,
+    completeness,
+    corrections,
+    facts,
+    gates,
+    health,
+    receipts,
+    spend,
+    stripe_webhook,
+    trace,
+    usage,
+    webhook_endpoints,
+)
 from admin.http import credits as credit_routes
 from admin.http.answers import answer_refusals
 from admin.http.backpressure import Room
 from admin.http.described import describe_problems
 from admin.http.doors import cloudevents, lago, metronome, shared_path
+from admin.http.fact_streams import FactStreams
 from admin.http.parts import Parts
 from admin.http.spend_streams import SpendStreams
 from admin.known_keys import KnownKeys
@@ -64,6 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
         gates,
         credit_routes,
         alerts,
+        facts,
+        webhook_endpoints,
         stripe_webhook,
         health,
     ):
@@ -95,6 +111,9 @@ async def parts_for(settings: Settings) -> AsyncIterator[Parts]:
             )
             room = Room(most_bytes=settings.meterbook_waiting_bytes)
             streams = await stack.enter_async_context(SpendStreams(engine))
-            yield Parts(settings, engine, durable, nudges, gathering, room, KnownKeys(root), spooling, streams)
+            fact_streams = await stack.enter_async_context(FactStreams(engine))
+            yield Parts(
+                settings, engine, durable, nudges, gathering, room, KnownKeys(root), spooling, streams, fact_streams
+            )
     finally:
         engine.dispose()

@@ -13,6 +13,7 @@ from admin.connections import AWAY
 from admin.durable import Durable
 from admin.gathering import Gathering
 from admin.http.backpressure import Room
+from admin.http.fact_streams import FactStreams
 from admin.http.spend_streams import SpendStreams
 from admin.known_keys import KnownKeys
 from admin.nudges import Nudges
@@ -44,6 +45,7 @@ class Parts:
     known_keys: KnownKeys
     spooling: Spooling | None
     spend_streams: SpendStreams
+    fact_streams: FactStreams
 
 
 def parts_of(request: Request) -> Parts:

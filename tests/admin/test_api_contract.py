@@ -48,12 +48,14 @@ described = create_app(Settings(database_url=NOWHERE_URL, temporal_address=NOWHE
 schema = schemathesis.openapi.from_dict(described)
 TAKES_ANYTHING = {"/healthz", "/readyz", "/v1/stripe/webhook"}
 """Operations that nothing can be wrong with by their description."""
+ENDLESS = {"/v1/facts/stream"}
+"""Operations whose answer has no end; tests/admin/test_http_facts.py asks them."""
 CASES = [
     (path, method, mode)
     for path, methods in described["paths"].items()
     for method in methods
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-    if mode == GenerationMode.POSITIVE or path not in TAKES_ANYTHING
+    if path not in ENDLESS and (mode == GenerationMode.POSITIVE or path not in TAKES_ANYTHING)
 ]
 
 
