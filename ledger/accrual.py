@@ -116,6 +116,7 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
     recorded = record_periods(connection, contract_id, contract.periods(at))
     period = _to_freeze(connection, contract_id, period_start, at)
     _post_late(connection, contract, recorded, list_marks(connection, contract_id))
+    grant_due(connection, contract, as_of=at)  # what began in the period after its last accrual
     lots = lots_of(connection, contract_id)
     basis = _basis(connection, contract, lots, [period], as_of=at)
     [rated] = _rate(connection, basis)[1]
