@@ -86,7 +86,7 @@ def test_windows_turn_on_the_anchor_of_the_contract_where_that_means_something()
     ]  # 17 of 31 days
     weekly = replace(grant, every="week")  # 15 January 2026 is a Thursday; a day of the month is no day of the week
     found = granted_windows(weekly, utc(1, 15), None, "UTC", utc(1, 22), unit=EUR, anchor=Anchor(1))
-    assert [(window.start, window.amount) for window in found] == [(utc(1, 15), 31), (utc(1, 22), 31)]
+    assert [(window.start, window.amount) for window in found] == [(utc(1, 15), Decimal(31)), (utc(1, 22), Decimal(31))]
 
 
 def test_a_trial_is_granted_once_and_ends_after_so_many_local_days() -> None:
