@@ -81,8 +81,8 @@ def test_windows_turn_on_the_anchor_of_the_contract_where_that_means_something()
     grant = Grant("a", "A", Decimal(31), "month", utc(1, 15), first="prorated")
     found = granted_windows(grant, utc(1, 15), None, "UTC", utc(2, 1), unit=EUR, anchor=Anchor(1))
     assert [(window.start, window.amount) for window in found] == [
-        (utc(1, 15), 17),
-        (utc(2, 1), 31),
+        (utc(1, 15), Decimal(17)),
+        (utc(2, 1), Decimal(31)),
     ]  # 17 of 31 days
     weekly = replace(grant, every="week")  # 15 January 2026 is a Thursday; a day of the month is no day of the week
     found = granted_windows(weekly, utc(1, 15), None, "UTC", utc(1, 22), unit=EUR, anchor=Anchor(1))
