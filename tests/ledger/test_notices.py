@@ -76,8 +76,8 @@ def fact(kind: str, /, **data: Any) -> Fact:  # noqa: ANN401 - what a fact holds
         (
             fact("recharge.failed", **RECHARGE),
             (
-                "Invoice acme-r3 of 50 EUR could not be collected and nothing is granted, contract acme-payg of customer "
-                "acme. No further recharge begins until the customer pays something or changes its card."
+                "Invoice acme-r3 of 50 EUR could not be collected and nothing is granted, contract acme-payg of "
+                "customer acme. No further recharge begins until the customer pays something or changes its card."
             ),
         ),
     ],
