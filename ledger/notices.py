@@ -9,7 +9,7 @@ from ledger.facts import Fact
 
 Words = Callable[[Fact], tuple[str, str]]
 
-SPANS = {"period": "this billing period", "day": "this day", "term": "its term"}
+SPANS = {"period": "the billing period", "day": "the day", "hour": "the hour"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,18 @@ def _observed(data: Mapping[str, Any]) -> str:
             return "the prepaid balance"
         case "balance_days":
             return "the time that the prepaid balance lasts"
+        case "anomaly":
+            return f"the usage{product} of an hour"
+        case "new_group":
+            return f"the part of a group not seen before in the usage{product} of a day"
         case kind:
             return f"{kind.replace('_', ' ')}{product}"
 
 
 def _within(data: Mapping[str, Any]) -> str:
     """Name the span that is added up; a balance has none."""
-    return f" in {SPANS[data['span']]}" if data.get("span") in ("period", "day") else ""
+    start = f", from {data['span_start']} on" if data.get("span_start") else ""
+    return f" in {SPANS[data['span']]}{start}" if data["span"] in SPANS else ""
 
 
 def _of_contract(fact: Fact) -> str:

@@ -34,7 +34,7 @@ def fact(kind: str, /, **data: Any) -> Fact:  # noqa: ANN401 - what a fact holds
         (
             fact("alert.raised", **BUDGET),
             (
-                "Spend reached the threshold of 5,000 EUR: it is 5,000.12 EUR in this billing period, "
+                "Spend reached the threshold of 5,000 EUR: it is 5,000.12 EUR in the billing period, "
                 "contract acme-payg of customer acme."
             ),
         ),
@@ -44,7 +44,7 @@ def fact(kind: str, /, **data: Any) -> Fact:  # noqa: ANN401 - what a fact holds
                 **BUDGET | {"kind": "usage", "product_id": "tokens", "unit": "token", "span": "day"},
             ),
             (
-                "Usage of product tokens reached the threshold of 5,000 token: it is 5,000.12 token in this day, "
+                "Usage of product tokens reached the threshold of 5,000 token: it is 5,000.12 token in the day, "
                 "contract acme-payg of customer acme."
             ),
         ),
@@ -60,6 +60,16 @@ def fact(kind: str, /, **data: Any) -> Fact:  # noqa: ANN401 - what a fact holds
             (
                 "The prepaid balance is back above the threshold of 20 percent: it is 90 percent, "
                 "contract acme-payg of customer acme."
+            ),
+        ),
+        (
+            fact(
+                "alert.raised",
+                **BUDGET | {"kind": "anomaly", "unit": "token", "span": "hour", "span_start": "2026-10-21T07:00:00Z"},
+            ),
+            (
+                "The usage of an hour reached the threshold of 5,000 token: it is 5,000.12 token in the hour, from "
+                "2026-10-21T07:00:00Z on, contract acme-payg of customer acme."
             ),
         ),
         (
