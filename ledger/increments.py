@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from decimal import Decimal
+from functools import reduce
 from hashlib import sha256
+from typing import Self
 
 import sqlalchemy as sa
 
@@ -112,18 +113,23 @@ def changed_shares(
     changes = _changes(connection, basis, pairs, basis.parts) if pairs else ()
     if changes is None:
         return None
-    stands = _by_day(posted)
-    differences = dict(_differences(connection, basis, changes, stands))
+    cuts = [_Cuts.of(part, basis) for part in basis.parts]
+    stands = _standing(connection, basis, cuts, posted)
+    if stands is None:
+        return None
+    differences = dict(_differences(connection, basis, cuts, changes, stands))
     if any(to_ledger_scale(quantity) != quantity for quantity, _ in differences.values()):
         return None
-    for place, (quantity, amount) in differences.items():
-        before = stands.get(place, (ZERO, ZERO))
-        stands[place] = EXACT.add(before[0], quantity), EXACT.add(before[1], amount)
+    for part, figures in differences.items():
+        stands[part] = _sum(stands.get(part, NOTHING), figures)
     known = {product_id for parts in basis.parts for product_id in parts.products}
-    if not {place.product_id for place in stands} <= known:
+    if not {product_id for _, product_id, _ in stands} <= known:
         return None
     kept.replace_readings(connection, basis.contract.contract_id, changes)
-    return _shares(basis, basis.parts, stands)
+    within = {start for cut in cuts for start in cut.within_days}
+    changed = {part: stands[part] for part in differences if part[2] in within}
+    kept.replace_parts(connection, basis.contract.contract_id, changed)
+    return _shares(basis, cuts, stands)
 
 
 def keep_readings(
@@ -140,7 +146,56 @@ def keep_readings(
         kept.forget(connection, basis.contract.contract_id)
         return
     found = {period.start: own for period, own in zip(basis.periods, readings, strict=True)}
-    kept.keep_all(connection, basis.contract.contract_id, basis.contract.customer_id, basis.digest, found)
+    within = {start for part in basis.parts for start in _Cuts.of(part, basis).within_days}
+    parts: dict[kept.Part, kept.Amounts] = {}
+    for period in rated:
+        for charge in period.charges:
+            for one in charge.slices:
+                if one.start in within:
+                    part = period.period.start, charge.product_id, one.start
+                    parts[part] = _sum(parts.get(part, NOTHING), (one.quantity, one.amount))
+    contract = basis.contract
+    kept.keep_all(
+        connection, contract.contract_id, contract.customer_id, digest=basis.digest, readings=found, parts=parts
+    )
+
+
+NOTHING: kept.Amounts = (ZERO, ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """How a period is cut: what is known of a product in each interval is known by its start in `by_start`.
+
+    Where lots draw, that is the interval's own, else the first one of its day. `of_days` are the starts that the days
+    are known by, and `within_days` those of days with several: `accrued` holds what a day comes to, and no more.
+    """
+
+    part: Separated
+    by_start: Mapping[datetime, datetime]
+    of_days: Mapping[date, tuple[datetime, ...]]
+
+    @classmethod
+    def of(cls, part: Separated, basis: Basis) -> Self:
+        """Cut a period where lots of its contract make a difference."""
+        days: dict[date, list[datetime]] = defaultdict(list)
+        by_start: dict[datetime, datetime] = {}
+        for interval in part.frame.intervals:
+            own = days[local_date(interval.start, basis.zone)]
+            if basis.lots or not own:
+                own.append(interval.start)
+            by_start[interval.start] = own[-1]
+        return cls(part, by_start, {day: tuple(starts) for day, starts in days.items()})
+
+    @property
+    def period_start(self) -> datetime:
+        """When the period begins."""
+        return self.part.frame.period.start
+
+    @property
+    def within_days(self) -> frozenset[datetime]:
+        """The starts of what is less than a day."""
+        return frozenset(start for starts in self.of_days.values() if len(starts) > 1 for start in starts)
 
 
 # --- what has changed ---------------------------------------------------------------------------------------------
@@ -192,37 +247,39 @@ def _cut_as(part: Separated, group: kept.Group, kept_rows: Sequence[kept.Figures
 def _differences(
     connection: sa.Connection,
     basis: Basis,
+    cuts: Sequence[_Cuts],
     changes: Sequence[kept.Change],
-    stands: Mapping[Place, tuple[Decimal, Decimal]],
-) -> Iterator[tuple[Place, tuple[Decimal, Decimal]]]:
-    """Yield what the changes add to the quantity and the amount of each product and day."""
-    for part in basis.parts or ():
-        start = part.frame.period.start
-        own = [change for change in changes if change.period_start == start]
-        for product_id, counted in part.products.items() if own else ():
-            before, now = _series(connection, basis, part, product_id, own)
+    stands: Mapping[kept.Part, kept.Amounts],
+) -> Iterator[tuple[kept.Part, kept.Amounts]]:
+    """Yield what the changes add to the quantity and the amount of each product in each interval."""
+    for cut in cuts:
+        own = [change for change in changes if change.period_start == cut.period_start]
+        for product_id, counted in cut.part.products.items() if own else ():
+            before, now = _series(connection, basis, cut.part, product_id, own)
             if not before and not now:
                 continue
-            found = _by_place(basis, part, product_id, now)
+            found = _by_part(cut, product_id, now)
             if counted.keys:
-                stood = _by_place(basis, part, product_id, before)
+                stood = _by_part(cut, product_id, before)
             else:  # all that stands for the product is its one series
-                stood = {p: figures for p, figures in stands.items() if p[:2] == (start, product_id)}
-            for place in {**stood, **found}:
-                (q, a), (quantity, amount) = stood.get(place, (ZERO, ZERO)), found.get(place, (ZERO, ZERO))
-                yield place, (EXACT.subtract(quantity, q), EXACT.subtract(amount, a))
+                place = (cut.period_start, product_id)
+                stood = {part: figures for part, figures in stands.items() if part[:2] == place}
+            for part in {**stood, **found}:
+                (q, a), (quantity, amount) = stood.get(part, NOTHING), found.get(part, NOTHING)
+                yield part, (EXACT.subtract(quantity, q), EXACT.subtract(amount, a))
 
 
-def _by_place(
-    basis: Basis, part: Separated, product_id: str, readings: Sequence[Reading]
-) -> dict[Place, tuple[Decimal, Decimal]]:
-    """Rate whole series of a product, and return what they come to each day."""
-    found: dict[Place, tuple[Decimal, Decimal]] = {}
-    for start, (quantity, amount) in series_amounts(part, product_id, readings).items() if readings else ():
-        place = Place(part.frame.period.start, product_id, "", local_date(start, basis.zone))
-        stands = found.get(place, (ZERO, ZERO))
-        found[place] = EXACT.add(stands[0], quantity), EXACT.add(stands[1], amount)
+def _by_part(cut: _Cuts, product_id: str, readings: Sequence[Reading]) -> dict[kept.Part, kept.Amounts]:
+    """Rate whole series of a product, and return what they come to in each interval."""
+    found: dict[kept.Part, kept.Amounts] = {}
+    for start, figures in series_amounts(cut.part, product_id, readings).items() if readings else ():
+        part = cut.period_start, product_id, cut.by_start[start]
+        found[part] = _sum(found.get(part, NOTHING), figures)
     return found
+
+
+def _sum(one: kept.Amounts, other: kept.Amounts) -> kept.Amounts:
+    return EXACT.add(one[0], other[0]), EXACT.add(one[1], other[1])
 
 
 def _series(
@@ -251,12 +308,33 @@ def _series(
 # --- what is to stand in the books --------------------------------------------------------------------------------
 
 
-def _by_day(posted: Mapping[Place, Standing]) -> dict[Place, tuple[Decimal, Decimal]]:
-    """Return what stands for the usage of each product and day, drawn from lots or not."""
-    found: dict[Place, tuple[Decimal, Decimal]] = {}
+def _standing(
+    connection: sa.Connection, basis: Basis, cuts: Sequence[_Cuts], posted: Mapping[Place, Standing]
+) -> dict[kept.Part, kept.Amounts] | None:
+    """Return what stands for the usage of each product in each interval, drawn from lots or not.
+
+    None where a day that is cut is not known by its parts.
+    """
+    of_days = {cut.period_start: cut.of_days for cut in cuts}
+    is_cut = any(cut.within_days for cut in cuts)
+    parts = kept.parts_of_days(connection, basis.contract.contract_id) if is_cut else {}
+    found: dict[kept.Part, kept.Amounts] = {}
+    for place, figures in _by_day(posted).items():
+        starts = of_days[place.period_start].get(place.day, ())
+        names = [(place.period_start, place.product_id, start) for start in starts]
+        known = parts if len(names) > 1 else dict.fromkeys(names, figures)
+        own = {name: known[name] for name in names if name in known}
+        if reduce(_sum, own.values(), NOTHING) != figures:
+            return None
+        found.update(own)
+    return found
+
+
+def _by_day(posted: Mapping[Place, Standing]) -> dict[Place, kept.Amounts]:
+    found: dict[Place, kept.Amounts] = {}
     for place, stood in posted.items():
-        quantity, amount = found.get(place._replace(lot_id=""), (ZERO, ZERO))
-        found[place._replace(lot_id="")] = EXACT.add(quantity, stood.quantity), EXACT.add(amount, stood.amount)
+        whole = place._replace(lot_id="")
+        found[whole] = _sum(found.get(whole, NOTHING), (stood.quantity, stood.amount))
     return {place: figures for place, figures in found.items() if any(figures)}
 
 
@@ -266,31 +344,28 @@ def usage_of_open(basis: Basis) -> sa.ColumnElement[bool]:
     return ACCRUED.c.period_start.in_(starts) & (ACCRUED.c.kind == "usage")
 
 
-def _shares(
-    basis: Basis, all_parts: Sequence[Separated], stands: Mapping[Place, tuple[Decimal, Decimal]]
-) -> dict[Place, Share]:
+def _shares(basis: Basis, cuts: Sequence[_Cuts], stands: Mapping[kept.Part, kept.Amounts]) -> dict[Place, Share]:
     """Draw what each product comes to from the lots, period by period in order of time."""
     lots = basis.lots
     shares: dict[Place, Share] = {}
-    for parts in all_parts:
-        start = parts.frame.period.start
-        own = {place: figures for place, figures in stands.items() if place.period_start == start}
-        for place, (quantity, amount) in own.items():
-            shares[place] = Share("usage", quantity, amount, parts.version)
+    for cut in cuts:
+        own = {part: figures for part, figures in stands.items() if part[0] == cut.period_start and any(figures)}
+        for (period_start, product_id, start), (quantity, amount) in own.items():
+            place = Place(period_start, product_id, "", local_date(start, basis.zone))
+            _add(shares, place, Share("usage", quantity, amount, cut.part.version))
         if not lots:
             continue
-        starts = _starts(parts, basis.zone)
-        amounts = {(place.product_id, starts[place.day]): amount for place, (_, amount) in own.items() if amount}
-        drawn, left = draw_products(parts, amounts, lots)
-        for (lot_id, product_id, begin), amount in drawn.items():
-            place = Place(start, product_id, "", local_date(begin, basis.zone))
-            shares[place._replace(lot_id=lot_id)] = Share("usage", ZERO, amount, parts.version)
-            undrawn = EXACT.subtract(shares[place].amount, amount)
-            shares[place] = replace(shares[place], amount=undrawn)
+        amounts = {(product_id, start): amount for (_, product_id, start), (_, amount) in own.items() if amount}
+        drawn, left = draw_products(cut.part, amounts, lots)
+        for (lot_id, product_id, start), amount in drawn.items():
+            place = Place(cut.period_start, product_id, lot_id, local_date(start, basis.zone))
+            _add(shares, place, Share("usage", ZERO, amount, cut.part.version))
+            _add(shares, place._replace(lot_id=""), Share("usage", ZERO, EXACT.minus(amount), cut.part.version))
         lots = holding(lots, left)
     return shares
 
 
-def _starts(parts: Separated, zone: str) -> Mapping[date, datetime]:
-    """Return when the one interval of each day begins."""
-    return {local_date(interval.start, zone): interval.start for interval in parts.frame.intervals}
+def _add(shares: dict[Place, Share], place: Place, share: Share) -> None:
+    stands = shares.get(place, Share("usage"))
+    quantity, amount = _sum((stands.quantity, stands.amount), (share.quantity, share.amount))
+    shares[place] = replace(share, quantity=quantity, amount=amount)

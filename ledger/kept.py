@@ -25,10 +25,15 @@ from pricing.usage import Groups
 
 KEPT = schema.kept_reading
 BASIS = schema.kept_basis
+PARTS = schema.kept_part
 Pair = tuple[str, UUID]
 """A metric, and the hash of a group of it in the rollup."""
 Figures = tuple[datetime, Decimal, int, Decimal]
 """What one interval counted: its start, the quantity, the events and the money that they carried."""
+Part = tuple[datetime, str, datetime]
+"""A period by its start, a product, and an interval by its start."""
+Amounts = tuple[Decimal, Decimal]
+"""The quantity and the amount that a product comes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +147,41 @@ def replace_readings(connection: sa.Connection, contract_id: str, changes: Seque
         connection.execute(row.on_conflict_do_update(index_elements=[*KEPT.primary_key.columns], set_=replaced), rows)
 
 
+def parts_of_days(connection: sa.Connection, contract_id: str) -> Mapping[Part, Amounts]:
+    """Return what is kept of the parts of days that lots cut."""
+    rows = connection.execute(_PARTS, {"contract_id": contract_id})
+    return {(row.period_start, row.product_id, row.start_at): (row.quantity, row.amount) for row in rows}
+
+
+def replace_parts(connection: sa.Connection, contract_id: str, parts: Mapping[Part, Amounts]) -> None:
+    """Keep these parts of days as they are now, and the others as they were."""
+    if not parts:
+        return
+    row = insert(PARTS)
+    replaced = {name: row.excluded[name] for name in ("quantity", "amount")}
+    upsert = row.on_conflict_do_update(index_elements=[*PARTS.primary_key.columns], set_=replaced)
+    names = ("period_start", "product_id", "start_at", "quantity", "amount")
+    rows = [
+        {"contract_id": contract_id, **dict(zip(names, (*part, *amounts), strict=True))}
+        for part, amounts in parts.items()
+    ]
+    connection.execute(upsert, rows)
+
+
 def keep_all(
     connection: sa.Connection,
     contract_id: str,
     customer_id: str,
+    *,
     digest: bytes,
     readings: Mapping[datetime, Sequence[Reading]],
+    parts: Mapping[Part, Amounts],
 ) -> None:
-    """Keep the readings of the open periods, by their starts, in place of all that was kept of the contract."""
+    """Keep the readings of the open periods, by their starts, and `parts` of days, in place of all that was kept."""
     connection.execute(KEPT.delete().where(KEPT.c.contract_id == contract_id))
+    if connection.execute(_PARTS, {"contract_id": contract_id}).first() is not None:
+        connection.execute(PARTS.delete().where(PARTS.c.contract_id == contract_id))
+    replace_parts(connection, contract_id, parts)
     hashes: dict[tuple[str, Groups], set[UUID]] = defaultdict(set)
     for metric_id, group_hash, text in connection.execute(_ALL_GROUPS, {"customer_id": customer_id}):
         hashes[metric_id, groups_of_text(text)].add(group_hash)
@@ -229,6 +260,10 @@ where k.contract_id = :contract_id
         select * from unnest(cast(:metrics as text[]), cast(:hashes as uuid[]))
     )
 """)
+
+_PARTS = sa.text(
+    "select period_start, product_id, start_at, quantity, amount from kept_part where contract_id = :contract_id"
+)
 
 _OTHERS = sa.text("""
 select u.start, sum(u.quantity) as quantity, sum(u.events)::bigint as events, sum(u.amount) as amount

@@ -134,9 +134,9 @@ def begin_recharge(connection: sa.Connection, contract_id: str, number: int, *, 
 def settle_recharge(connection: sa.Connection, contract_id: str, number: int, *, at: datetime) -> Recharge:
     """Grant a recharge whose invoice is paid, or fail one whose invoice was given up; else leave it as it is.
 
-    The lots begin with the entity's day of `at`, and not in a frozen period, and have no end. Not within the day: what
-    is known of a product is known by the day, and every accrual would rate the whole period. The same again changes
-    nothing; one that failed is granted when it is paid after all. Raises `NotFoundError`.
+    The lots begin with the entity's day of `at`, so that they pay what the day used beyond the balance, not in a frozen
+    period, and have no end. The same again changes nothing; one that failed is granted when it is paid after all.
+    Raises `NotFoundError`.
     """
     check_aware("at", at)
     contract = lock_customer_of(connection, contract_id)

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from pricing.adjustments import adjusted
 from pricing.agreements import usage_products
-from pricing.calendar import Period, local_date
+from pricing.calendar import Period
 from pricing.charges import usage_charges
 from pricing.draws import draw_from_lots
 from pricing.models import ANY_VALUE, wants_values
@@ -65,14 +65,10 @@ def separated(
     """Return how a period is rated series by series; None where something reaches over series.
 
     Such are bounds, fixed discounts, composites, tiers and allowances that go by other usage or back over periods, and
-    prices of single events; several versions of terms, because a charge names one; and lots whose intervals are not
-    whole days, because what is known of a product is known by the day.
+    prices of single events; and several versions of terms, because a charge names one.
     """
     intervals = intervals_between(slice_cuts(terms, lots, period, entity_time_zone, time_zone=time_zone))
     in_force = _in_force(terms, intervals)
-    days = {local_date(interval.start, entity_time_zone) for interval in intervals}
-    if lots and len(days) < len(intervals):
-        return None
     if len({version.version for version in in_force}) != 1 or wants_history(terms):
         return None
     if not all(_is_separable(version, is_over=is_over) for version in in_force):

@@ -167,6 +167,18 @@ kept_reading = Table(
     Column("amounts", ARRAY(Numeric), nullable=False),
 )
 
+# what a product comes to in each part of a day that a lot begins or ends within; `accrued` knows whole days
+kept_part = Table(
+    "kept_part",
+    metadata,
+    Column("contract_id", ForeignKey("contract.contract_id"), primary_key=True),
+    Column("period_start", MOMENT, primary_key=True),
+    Column("product_id", Text, primary_key=True),
+    Column("start_at", MOMENT, primary_key=True),
+    Column("quantity", QUANTITY, nullable=False),
+    Column("amount", MONEY, nullable=False),
+)
+
 kept_basis = Table(  # what the kept readings were cut and rated by; a contract without a row has none that hold
     "kept_basis",
     metadata,

@@ -33,6 +33,7 @@ MATRIX = (
 )
 PEAK = '- {id: peak, name: Peak, metric: peak, price: {model: per_unit, unit_price: "0.02"}, allowance: {units: 5}}'
 GIFT = '- {id: gift, name: Gift, amount: "4.00", start: 2026-01-10, end: 2026-02-10, products: [calls], priority: 1}'
+NOON = '- {id: noon, name: Noon, amount: "3.00", start: 2026-01-12T12:00:00Z, end: 2026-01-20T06:00:00Z, priority: 2}'
 
 Use = tuple[int, int, object, str, int]
 """Day from 1 January, hour, model, region and words of an event."""
@@ -122,14 +123,18 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[Place, Share] | None]
     return seen
 
 
-@given(batches=BATCHES, frozen_before=st.integers(1, 9))
+@given(batches=BATCHES, frozen_before=st.integers(1, 9), lots=st.sampled_from([(PREPAID, GIFT), (GIFT, NOON)]))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_increments_come_to_what_the_full_computation_comes_to(
-    shop: sa.Connection, found: list[Mapping[Place, Share] | None], batches: list[list[Use]], frozen_before: int
+    shop: sa.Connection,
+    found: list[Mapping[Place, Share] | None],
+    batches: list[list[Use]],
+    frozen_before: int,
+    lots: tuple[str, ...],
 ) -> None:
     with undone(shop):
         count_words(shop)
-        start(shop, products=[WORDS, MATRIX, PLAIN, PEAK, SUPPORT], commits=[PREPAID, GIFT])
+        start(shop, products=[WORDS, MATRIX, PLAIN, PEAK, SUPPORT], commits=lots)
         accrue(shop, "plan", as_of=MARCH)
         found.clear()
         for number, usage in enumerate(batches):

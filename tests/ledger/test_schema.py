@@ -29,10 +29,11 @@ RIGHTS: Mapping[str, str] = {
         "0014_alerts",
         "0015_gates",
         "0016_recharges",
+        "0019_kept_parts",
     )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0018"
+HEAD = "0019"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 

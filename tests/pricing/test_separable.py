@@ -128,9 +128,3 @@ def test_a_minimum_reaches_over_series_only_once_the_period_is_over() -> None:
     ):
         assert parts_of(terms) is not None
         assert parts_of(terms, is_over=True) is None
-
-
-def test_a_lot_that_begins_within_a_day_asks_for_all_slices_of_that_day() -> None:
-    lot = Lot("gift", "Gift", Decimal(5), START + timedelta(hours=30), None)
-    assert parts_of(lots=[lot]) is None
-    assert parts_of(lots=[replace(lot, start=START + DAY)]) is not None
