@@ -73,7 +73,8 @@ def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(
     with psycopg.connect(database_url, autocommit=True) as holder:
         holder.execute(f"alter database \"{name}\" set statement_timeout = '300ms'")
         holder.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()",
+            "select pg_terminate_backend(pid, 20000) from pg_stat_activity"
+            " where datname = %s and pid <> pg_backend_pid()",  # and waits until they are gone
             (name,),
         )
         holder.execute("select pg_advisory_lock(%s)", (CORRECTION_LOCK,))
