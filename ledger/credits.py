@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from ledger.checks import check_aware
 from ledger.contracts import Contract, get_contract
 from ledger.errors import InvalidError
-from ledger.lots import LotChange, LotKind, RecordedLot, drawn_from_lots, recorded_lots
+from ledger.lots import LotChange, LotKind, RecordedLot, recorded_lots
+from ledger.shares import drawn_from_lots
 from ledger.spend import watermark_of
 from pricing.calendar import local_date
 from pricing.expiry import Figures, Supply, average_draw, end_of, exhausted_on, figures_of, is_settled

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from ledger.contracts import Contract, lots_of, terms_of
 from ledger.errors import InvalidError
+from ledger.shares import left_of
+from pricing.draws import in_force
 from pricing.money import EXACT, LEDGER_SCALE, ZERO, to_ledger_scale, total
 from pricing.prices import PerUnit
 from pricing.terms import Lot, ProductPrice, Terms
@@ -83,7 +85,7 @@ def figures_of(
     books = _Books(
         contract.problem,
         lots,
-        _left(connection, contract.contract_id, [lot for lot in lots if _is_in_force(lot, as_of)]),
+        left_of(connection, contract.contract_id, in_force(lots, as_of)),
         _used(connection, contract.contract_id, period.start, granted),
         held,
         terms,
@@ -167,23 +169,11 @@ def _serves(lot: Lot, products: Collection[str]) -> bool:
     return not lot.products or {*products} <= {*lot.products}
 
 
-def _is_in_force(lot: Lot, moment: datetime) -> bool:
-    return lot.start <= moment and (lot.end is None or moment < lot.end)
-
-
 def terms_at(versions: Sequence[Terms], moment: datetime) -> tuple[Terms, datetime | None]:
     """Return the terms in force at a moment, and when the next ones begin."""
     begun = [terms for terms in versions if terms.effective_from <= moment]
     coming = [terms.effective_from for terms in versions if terms.effective_from > moment]
     return (begun or versions[:1])[-1], min(coming, default=None)
-
-
-def _left(connection: sa.Connection, contract_id: str, lots: Sequence[Lot]) -> Mapping[str, Decimal]:
-    if not lots:
-        return {}
-    facts = {"contract_id": contract_id, "lots": [lot.lot_id for lot in lots]}
-    drawn: dict[str, Decimal] = dict(connection.execute(_DRAWN, facts).all())
-    return {lot.lot_id: EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)) for lot in lots}
 
 
 def _used(
@@ -202,10 +192,6 @@ select f.products, sum(coalesce(h.used_units, h.units)) as units, sum(coalesce(h
 from hold h join feature f using (feature_id)
 where h.contract_id = :contract_id and h.state in ('held', 'captured')
 group by f.feature_id order by f.feature_id
-""")
-
-_DRAWN = sa.text("""
-select lot_id, sum(amount) from accrued where contract_id = :contract_id and lot_id = any(:lots) group by lot_id
 """)
 
 _USED = sa.text("""

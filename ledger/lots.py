@@ -21,10 +21,10 @@ from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.gates import project_gates
 from ledger.intake.attribution import mark_contract
 from ledger.periods import frozen_until, list_periods
-from ledger.shares import ACCRUED, LARGEST, Place, Share, post_difference, standing
+from ledger.shares import ACCRUED, LARGEST, Place, Share, left_of, post_difference, standing
 from pricing.calendar import local_date
 from pricing.expiry import is_settled, next_boundary
-from pricing.money import EXACT, ZERO, to_ledger_scale
+from pricing.money import ZERO, to_ledger_scale
 from pricing.product_checks import is_fee
 from pricing.segments import terms_in_force
 from pricing.terms import Lot, Terms
@@ -87,12 +87,6 @@ def recorded_lots(connection: sa.Connection, contract_id: str) -> tuple[Recorded
 def contract_of_lot(connection: sa.Connection, lot_id: str) -> str:
     """Return the contract of a lot; raise `NotFoundError`."""
     return _lot(connection, lot_id).contract_id
-
-
-def drawn_from_lots(connection: sa.Connection, contract_id: str) -> dict[str, Decimal]:
-    """Return what the usage in the books has drawn from each lot; lots that paid nothing may be missing."""
-    rows = connection.execute(_DRAWN, {"contract_id": contract_id})
-    return dict(rows.all())
 
 
 # --- granting -----------------------------------------------------------------------------------------------------
@@ -341,15 +335,14 @@ def post_expired(connection: sa.Connection, contract: Contract, lots: Sequence[L
     paid = [lot for lot in lots if lot.cost_basis]
     if not paid:
         return 0
-    drawn = drawn_from_lots(connection, contract.contract_id)
+    left = left_of(connection, contract.contract_id, paid)
     starts = [recorded.period.start for recorded in list_periods(connection, contract.contract_id)]
     shares: dict[Place, Share] = {}
     for lot in paid:
         if lot.end is not None and is_settled(lot.end, contract.policy.invoicing.grace, as_of):
             begun = max((start for start in starts if start <= lot.end), default=contract.start_at)
             place = Place(begun, "", lot.lot_id, local_date(lot.end, contract.entity_zone))
-            left = EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))
-            shares[place] = Share("breakage", ZERO, left)
+            shares[place] = Share("breakage", ZERO, left[lot.lot_id])
     stands = standing(connection, contract.contract_id, ACCRUED.c.kind == "breakage")
     return post_difference(connection, contract, shares, stands)
 
@@ -387,9 +380,3 @@ def _lots(connection: sa.Connection, which: sa.ColumnElement[bool]) -> tuple[Rec
         )
         for row in rows
     )
-
-
-_DRAWN = sa.text("""
-select lot_id, sum(amount) from accrued
-where contract_id = :contract_id and lot_id <> '' and kind = 'usage' group by lot_id
-""")

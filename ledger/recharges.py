@@ -21,10 +21,11 @@ from ledger.definitions import RECHARGE_ID, RechargePolicy
 from ledger.errors import NotFoundError
 from ledger.intake.attribution import mark_contract
 from ledger.invoices import draft_recharge, get_invoice
-from ledger.lots import drawn_from_lots
 from ledger.outbox import put_out
 from ledger.periods import frozen_until
+from ledger.shares import left_of
 from pricing.calendar import Period, local_date, local_midnight
+from pricing.draws import in_force
 from pricing.money import EXACT, ZERO, currency, round_to_currency, total
 from pricing.rated import Line
 from pricing.recharge import is_low, recharge
@@ -169,11 +170,8 @@ def is_paused(connection: sa.Connection, contract_id: str) -> bool:
 
 def balance_left(connection: sa.Connection, contract_id: str, *, at: datetime) -> Decimal:
     """Return what usage to date has left of the lots that are in force at a moment."""
-    in_force = [
-        lot for lot in lots_of(connection, contract_id) if lot.start <= at and (lot.end is None or at < lot.end)
-    ]
-    drawn = drawn_from_lots(connection, contract_id)
-    return total([EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)) for lot in in_force])
+    left = left_of(connection, contract_id, in_force(lots_of(connection, contract_id), at))
+    return total([*left.values()])
 
 
 def get_recharge(connection: sa.Connection, contract_id: str, number: int) -> Recharge:

@@ -21,6 +21,7 @@ from pricing.calendar import local_date
 from pricing.errors import PricingError
 from pricing.money import EXACT, ZERO
 from pricing.rated import RatedPeriod
+from pricing.terms import Lot
 
 LARGEST = Decimal(10) ** WHOLE_DIGITS
 ACCRUED = schema.accrued
@@ -66,6 +67,18 @@ def standing(connection: sa.Connection, contract_id: str, which: sa.ColumnElemen
     """Return what is posted for a contract in the rows of `accrued` that a condition names."""
     rows = connection.execute(_STANDING.where(ACCRUED.c.contract_id == contract_id, which))
     return {Place(*row[:4]): Standing(*row[4:]) for row in rows}
+
+
+def drawn_from_lots(connection: sa.Connection, contract_id: str) -> dict[str, Decimal]:
+    """Return what the usage in the books has drawn from each lot; lots that paid nothing may be missing."""
+    rows = connection.execute(_DRAWN, {"contract_id": contract_id})
+    return dict(rows.all())
+
+
+def left_of(connection: sa.Connection, contract_id: str, lots: Sequence[Lot]) -> dict[str, Decimal]:
+    """Return what the usage in the books leaves of the whole amounts of these lots of a contract."""
+    drawn = drawn_from_lots(connection, contract_id) if lots else {}
+    return {lot.lot_id: EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)) for lot in lots}
 
 
 def shares_of(rated: Sequence[RatedPeriod], zone: str, *, through: date) -> dict[Place, Share]:
@@ -202,3 +215,8 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
 _STANDING = sa.select(
     *(ACCRUED.c[name] for name in (*Place._fields, "kind", "quantity", "amount", "revision")),
 )
+
+_DRAWN = sa.text("""
+select lot_id, sum(amount) from accrued
+where contract_id = :contract_id and lot_id <> '' and kind = 'usage' group by lot_id
+""")

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from ledger.contracts import Contract, get_contract, lots_of, terms_of
 from ledger.periods import list_periods
+from ledger.shares import left_of
 from pricing.calendar import Period
-from pricing.money import EXACT, ZERO, total
+from pricing.money import EXACT, total
 from pricing.terms import ProductPrice
 
 
@@ -184,18 +185,9 @@ def _agreed(connection: sa.Connection, contract_id: str) -> Mapping[str, Product
 
 
 def _lots(connection: sa.Connection, contract_id: str) -> tuple[LotSpend, ...]:
-    drawn: dict[str, Decimal] = dict(connection.execute(_BY_LOT, {"contract_id": contract_id}).all())
-    return tuple(
-        LotSpend(
-            lot.lot_id,
-            lot.name,
-            lot.amount,
-            EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)),
-            lot.start,
-            lot.end,
-        )
-        for lot in lots_of(connection, contract_id)
-    )
+    lots = lots_of(connection, contract_id)
+    left = left_of(connection, contract_id, lots)
+    return tuple(LotSpend(lot.lot_id, lot.name, lot.amount, left[lot.lot_id], lot.start, lot.end) for lot in lots)
 
 
 _WATERMARK = sa.text("""
@@ -207,11 +199,6 @@ select product_id, max(kind) as kind, sum(quantity) as quantity, sum(amount) as 
     coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
 from accrued where contract_id = :contract_id and period_start = :period_start and kind <> 'breakage'
 group by product_id
-""")
-
-_BY_LOT = sa.text("""
-select lot_id, sum(amount) from accrued
-where contract_id = :contract_id and lot_id <> '' and kind = 'usage' group by lot_id
 """)
 
 _BY_DAY = sa.text("""

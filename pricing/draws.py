@@ -38,6 +38,11 @@ def require_different_lots(lots: Sequence[Lot]) -> None:
         raise ValueError(f"lots are given twice: {sorted(lot.lot_id for lot in lots)}; give each lot once")
 
 
+def in_force(lots: Sequence[Lot], moment: datetime) -> tuple[Lot, ...]:
+    """Return the lots that may pay usage of a moment."""
+    return tuple(lot for lot in lots if lot.start <= moment and (lot.end is None or moment < lot.end))
+
+
 def holding(lots: Sequence[Lot], left: Mapping[str, Decimal]) -> tuple[Lot, ...]:
     """Return the lots with what each holds now, by its id."""
     return tuple(replace(lot, amount=left[lot.lot_id]) for lot in lots)

@@ -22,10 +22,11 @@ from ledger.holds import InsufficientError, capture, hold, release
 from ledger.intake.corrections import withdraw
 from ledger.intake.events import parse_objects
 from ledger.invoices import finalise, get_invoice
-from ledger.lots import drawn_from_lots, grant_credit, move_expiry, recorded_lots, void_lot
+from ledger.lots import grant_credit, move_expiry, recorded_lots, void_lot
 from ledger.payments import record_bank_payment
 from ledger.recharges import begin_recharge, next_recharge, settle_recharge
 from ledger.reports import trial_balance
+from ledger.shares import drawn_from_lots
 from pricing.expiry import is_settled
 from pricing.money import ZERO
 from tests.ledger.books import PREPAID, TOKENS, figures, open_invoice, start, use

@@ -17,8 +17,9 @@ from ledger.credits import credit_balance
 from ledger.database import undone
 from ledger.errors import InvalidError, StateError
 from ledger.invoices import draft_period, finalise
-from ledger.lots import drawn_from_lots, grant_credit, move_expiry, recorded_lots, void_lot
+from ledger.lots import grant_credit, move_expiry, recorded_lots, void_lot
 from ledger.reports import trial_balance
+from ledger.shares import drawn_from_lots
 from ledger.verification import verify
 from pricing.expiry import is_settled
 from pricing.money import EXACT, ZERO
