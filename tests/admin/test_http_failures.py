@@ -78,8 +78,12 @@ def test_a_request_beyond_the_statement_timeout_is_to_be_sent_again(
             (name,),
         )
         holder.execute("select pg_advisory_lock(%s)", (CORRECTION_LOCK,))
-        answer = sent.post(ASK, json=WITHDRAW)
-    assert (answer.status_code, answer.headers["content-type"], answer.headers["retry-after"]) == (503, PROBLEM, "2")
+        for _ in range(5):  # the first may meet a connection that is gone, and has no reason from the database then
+            answer = sent.post(ASK, json=WITHDRAW)
+            named = answer.headers["content-type"], answer.headers["retry-after"]
+            assert (answer.status_code, *named) == (503, PROBLEM, "2")
+            if logged.entries:
+                break
     [entry] = logged.entries
     assert entry["sqlstate"] == "57014"  # query_canceled, as PostgreSQL numbers it
 
