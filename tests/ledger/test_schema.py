@@ -33,7 +33,7 @@ RIGHTS: Mapping[str, str] = {
     )
     for table, rights in importlib.import_module(f"ledger.migrations.versions.{module}").RIGHTS.items()
 }
-HEAD = "0019"
+HEAD = "0023"
 
 TABLES = "c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
