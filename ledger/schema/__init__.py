@@ -5,7 +5,15 @@ rights. Times are `timestamptz` in UTC; days (`date`) are days of the entity's t
 currency beside it.
 """
 
-from ledger.schema.alerts import alert, alert_rule, outbox, webhook_delivery, webhook_endpoint, webhook_secret
+from ledger.schema.alerts import (
+    alert,
+    alert_release,
+    alert_rule,
+    outbox,
+    webhook_delivery,
+    webhook_endpoint,
+    webhook_secret,
+)
 from ledger.schema.base import MOMENT, MONEY, QUANTITY, metadata
 from ledger.schema.books import account, accounting_period, balance, ledger_seal, transfer
 from ledger.schema.contracts import (
@@ -63,6 +71,7 @@ __all__ = [
     "accounting_period",
     "accrued",
     "alert",
+    "alert_release",
     "alert_rule",
     "api_key",
     "backfill",

@@ -1,6 +1,17 @@
 """Alerts: their rules and crossings, the outbox of facts, and the webhook endpoints that hear of them."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Identity, Index, Integer, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from ledger.schema.base import MOMENT, MONEY, NOW, metadata
@@ -21,17 +32,35 @@ alert_rule = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     Column("disabled_at", MOMENT),
+    Column("group_key", Text),  # of spend and usage: only what has this value of the key
+    Column("group_value", Text),
+    Column("days", Integer),  # of credit_expiring: how far ahead it looks
+    Column("action", Text, nullable=False, server_default="notify"),
     CheckConstraint(
         "kind in ('spend', 'usage', 'balance_amount', 'balance_percent', 'balance_days', 'commit_used', 'anomaly',"
-        " 'new_group')",
+        " 'new_group', 'invoice_total', 'credit_expiring', 'forecast', 'usage_silent', 'payment_failed')",
         name="kind",
     ),
     CheckConstraint("span in ('period', 'day', 'hour', 'term')", name="span"),
-    CheckConstraint("(kind in ('spend', 'usage', 'anomaly', 'new_group')) = (span <> 'term')", name="term"),
+    CheckConstraint(
+        "(kind in ('spend', 'usage', 'anomaly', 'new_group', 'invoice_total', 'forecast', 'payment_failed'))"
+        " = (span <> 'term')",
+        name="term",
+    ),
     CheckConstraint("(kind = 'anomaly') = (span = 'hour')", name="hour"),
     CheckConstraint("kind <> 'new_group' or span = 'day'", name="new_group"),
     CheckConstraint("(kind = 'commit_used') = (lot_id is not null)", name="lot"),
     CheckConstraint("contract_id is null or customer_id is null", name="scope"),
+    CheckConstraint(
+        "num_nulls(group_key, group_value) in (0, 2) and (group_key is null or kind in ('spend', 'usage'))",
+        name="group",
+    ),
+    CheckConstraint("(kind = 'credit_expiring') = (days is not null)", name="days"),
+    CheckConstraint(
+        "action in ('notify', 'hold_gate', 'cap') and (action <> 'cap' or (kind = 'spend' and group_key is null))",
+        name="action",
+    ),
+    Index("ix_alert_rule_action", "rule_id", postgresql_where="action <> 'notify' and disabled_at is null"),
     Index("ix_alert_rule_default", "rule_id", postgresql_where="contract_id is null and customer_id is null"),
 )
 
@@ -50,6 +79,23 @@ alert = Table(
     CheckConstraint("state in ('raised', 'cleared')", name="state"),
     CheckConstraint("(number % 2 = 1) = (state = 'raised')", name="number"),
     Index("ix_alert_contract_id", "contract_id", "at"),
+)
+
+# alerts that hold gates, released by a person; never changed
+alert_release = Table(
+    "alert_release",
+    metadata,
+    Column("rule_id", Text, primary_key=True),
+    Column("contract_id", Text, primary_key=True),
+    Column("span_start", MOMENT, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("released_by", Text, nullable=False),
+    Column("released_at", MOMENT, nullable=False),
+    ForeignKeyConstraint(
+        ["rule_id", "contract_id", "span_start", "number"],
+        ["alert.rule_id", "alert.contract_id", "alert.span_start", "alert.number"],
+    ),
 )
 
 # facts for others, written in the transaction that makes them

@@ -44,7 +44,11 @@ gate = Table(
     Column("problem", Text),
     Column("valid_until", MOMENT),  # when a window of a lot or the period ends; null: never
     Column("watermark", MOMENT, nullable=False),
+    Column("stopped_by", Text),  # the alert rule that holds it; null: none does
+    Column("cap_left", MONEY),  # what the spend cap that is nearest leaves, less what is held; null: there is none
+    Column("cap_rule", Text),  # that cap's alert rule
     CheckConstraint("held_amount >= 0 and held_units >= 0", name="held"),
+    CheckConstraint("num_nulls(cap_left, cap_rule) in (0, 2)", name="cap"),
 )
 
 # `captured` counts as held until the accrual that has its usage makes it `accrued`

@@ -179,6 +179,7 @@ usage_accrual = Table(  # when a batch reached the balance of a contract: the de
     Column("contract_id", ForeignKey("contract.contract_id"), primary_key=True),
     Column("received_at", MOMENT, nullable=False),
     Column("accrued_at", MOMENT, nullable=False),
+    Index("ix_usage_accrual_contract_id", "contract_id", "received_at"),
 )
 
 # --- corrections --------------------------------------------------------------------------------------------------
