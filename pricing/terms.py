@@ -9,6 +9,8 @@ from pricing.money import Currency
 from pricing.prices import CellPrice, Price, Rounding
 
 TierPeriod = Literal["billing_period", "contract", "month", "day", "hour"]
+BurnOrder = Literal["metronome", "orb"]
+"""By whose documented rules the lots of a contract burn one after the other: see `pricing.draws`."""
 
 # --- products -----------------------------------------------------------------------------------------------------
 
@@ -110,10 +112,31 @@ class ProductPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """A prepaid amount, billed in advance, drawn down by usage from `start` until `end` (UTC, exclusive; None: no end).
+class Segment:
+    """A part of a commit: an amount that usage draws down from `start` until `end` (UTC, exclusive; None: no end)."""
 
-    `products` limits it to those product ids; empty serves all usage products. Lower `priority` burns first.
+    amount: Decimal
+    start: datetime
+    end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Instalment:
+    """A part of what a commit costs, billed with the first invoice whose period reaches `on` (UTC)."""
+
+    amount: Decimal
+    on: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An amount that usage draws down from `start` until `end` (UTC, exclusive; None: no end).
+
+    `products` limits it to those product ids or `tag:` tags; empty serves all usage products. `groups` limits it to
+    usage with all these group values. Lower `priority` burns first. A prepaid one is billed at once, or in `invoices`,
+    which may come to less than may be drawn. `access` cuts it into segments: then `amount` is all of them, and the
+    window reaches from the first one's start to the last one's end. What usage draws from a postpaid one is billed in
+    arrears as usage is, and what it has left at its end as a true-up.
     """
 
     commit_id: str
@@ -123,6 +146,10 @@ class Commit:
     end: datetime | None
     products: tuple[str, ...] = ()
     priority: int = 100
+    groups: tuple[tuple[str, str], ...] = ()
+    type: Literal["prepaid", "postpaid"] = "prepaid"
+    access: tuple[Segment, ...] = ()
+    invoices: tuple[Instalment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +215,8 @@ class CardUse:
 class Terms:
     """One version of a contract's terms, in force from `effective_from` (UTC) until the next version's.
 
-    Rating wants terms without a `card`: `pricing.cards.resolve` turns cards and overrides into prices.
+    Rating wants terms without a `card`: `pricing.cards.resolve` turns cards and overrides into prices. All versions
+    have one `burn_order`.
     """
 
     contract_id: str
@@ -203,6 +231,7 @@ class Terms:
     units: tuple[CustomUnit, ...] = ()
     minimum: Decimal | None = None
     maximum: Decimal | None = None
+    burn_order: BurnOrder = "metronome"
 
 
 # --- what is rated ------------------------------------------------------------------------------------------------
@@ -230,7 +259,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """A drawable amount: what is left of a commit at the start of the rated period, and the window it serves."""
+    """A drawable amount: what is left of a commit at the start of the rated period, and the window it serves.
+
+    `products` (ids or `tag:` tags; empty: all usage) and `groups` (values that the usage must all have) are its scope.
+    """
 
     lot_id: str
     name: str
@@ -240,4 +272,11 @@ class Lot:
     products: tuple[str, ...] = ()
     priority: int = 100
     cost_basis: Decimal = Decimal(1)
-    """Money paid per unit of amount: 1 for a prepaid commit, 0 for a promotional credit."""
+    """Money paid per unit of amount: 1 for a commit, less for one at a discount, 0 for a promotional credit."""
+    groups: tuple[tuple[str, str], ...] = ()
+    is_postpaid: bool = False
+    """Whether usage drawn from it is billed in arrears, and what it has left at its end as a true-up."""
+    instalments_of: str | None = None
+    """The commit, as CONTRACT.COMMIT, whose instalments pay for the lot; None: it is billed as a whole, or free."""
+    paid: Decimal | None = None
+    """What those instalments pay for the whole lot."""

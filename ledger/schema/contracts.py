@@ -111,9 +111,13 @@ lot = Table(
     Column("kind", Text, nullable=False, server_default="commit"),
     Column("granted_by", Text),
     Column("reason", Text),
+    Column("instalments_of", Text),  # the commit, CONTRACT.COMMIT, whose instalments pay for it; null: it is one bill
+    Column("paid", MONEY),  # what they pay for all of it
+    Column("groups", JSONB, nullable=False, server_default="{}"),  # the values that usage must have; empty: any
     CheckConstraint("amount > 0", name="amount"),
-    CheckConstraint("kind in ('commit', 'promotional')", name="kind"),
-    CheckConstraint("kind = 'commit' or (granted_by is not null and reason is not null)", name="granted_by"),
+    CheckConstraint("kind in ('commit', 'postpaid', 'promotional')", name="kind"),
+    CheckConstraint("kind <> 'promotional' or (granted_by is not null and reason is not null)", name="granted_by"),
+    CheckConstraint("(instalments_of is null) = (paid is null)", name="paid"),
 )
 
 # how the window of a lot was changed by hand; the last one counts

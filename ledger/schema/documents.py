@@ -61,7 +61,7 @@ invoice_line = Table(
     Column("adjusts_invoice_id", ForeignKey("invoice.invoice_id"), index=True),
     Column("adjusts_position", Integer),  # null: the original invoice has no such line
     CheckConstraint(
-        "kind in ('usage', 'fee', 'fee_in_arrears', 'commit', 'credit', 'discount', 'minimum', 'maximum', "
+        "kind in ('usage', 'fee', 'fee_in_arrears', 'commit', 'true_up', 'credit', 'discount', 'minimum', 'maximum', "
         "'adjustment')",
         name="kind",
     ),
