@@ -121,6 +121,11 @@ def _amendment_problems(
     for name, (new, old) in given.items():
         if new != old:
             yield f"{name} is {new} instead of {old}; an amendment changes products and adds commits and credits only"
+    if terms.burn_order != versions[0].burn_order:
+        yield (
+            f"burn_order is {terms.burn_order} instead of {versions[0].burn_order}; in which order lots burn is agreed "
+            "for the whole term, end the contract and begin another"
+        )
     if definition.end_at is not None and definition.end_at != contract.end_at:
         yield f"end is {definition.end_at.isoformat()}; an amendment does not end a contract, end it by itself"
     if terms.effective_from < contract.start_at:

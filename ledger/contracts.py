@@ -169,9 +169,12 @@ def lots_of(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
     ends_at = sa.func.coalesce(last.scalar_subquery(), lot.end_at).label("ends_at")
     rows = connection.execute(sa.select(schema.lot, ends_at).where(lot.contract_id == contract_id).order_by(lot.lot_id))
     return tuple(
-        Lot(r.lot_id, r.name, r.amount, r.start_at, r.ends_at, tuple(r.products), r.priority, r.cost_basis)
+        Lot(
+            r.lot_id, r.name, r.amount, r.start_at, r.ends_at, tuple(r.products), r.priority, r.cost_basis,
+            tuple(sorted(r.groups.items())),
+        )
         for r in rows
-    )
+    )  # fmt: skip
 
 
 def recorded_definition(connection: sa.Connection, contract_id: str) -> ContractDefinition:
@@ -436,6 +439,7 @@ def insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[C
             "start_at": commit.start,
             "end_at": commit.end,
             "products": list(commit.products),
+            "groups": dict(commit.groups),
             "priority": commit.priority,
             "cost_basis": 1,
         }

@@ -60,6 +60,7 @@ def _lots_due(contract: Contract, as_of: datetime) -> dict[str, dict[str, object
             "start_at": window.start,
             "end_at": window.end,
             "products": [*grant.products],
+            "groups": dict(grant.groups),
             "priority": grant.priority,
             "cost_basis": ZERO,
             "kind": "promotional",

@@ -70,7 +70,7 @@ def basis_of(
     wanted = {metric_id for version in terms for metric_id in metrics_of(version)}
     all_rules = read_rules(connection)
     rules = [rule for rule in all_rules if rule.metric_id in wanted]
-    windows = [(lot.lot_id, lot.start, lot.end, lot.products) for lot in lots]
+    windows = [(lot.lot_id, lot.start, lot.end, lot.products, lot.groups) for lot in lots]
     span = contract.customer_id, contract.start_at, contract.end_at, contract.time_zone, contract.cadence
     today = local_date(as_of, zone)
     over = [(period, period.end <= as_of) for period in periods]

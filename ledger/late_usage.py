@@ -76,7 +76,7 @@ def rate_late(
         period = recorded.period
         rated = rate_usage(connection, contract, terms, nothing_left, period, as_of=period.end, priced_only=True)
         billed = _billed(connection, contract.contract_id, period.start)
-        shares, left = late_shares(rated.charges, billed, lots, zone)
+        shares, left = late_shares(rated.charges, billed, lots, zone, terms)
         if _is_ignored(contract, billed, shares):
             shares = billed
         else:

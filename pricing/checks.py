@@ -5,14 +5,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
+from pricing.composites import TAG
 from pricing.errors import TermsError
 from pricing.price_checks import Problem, bounds_problems, money_problems, number_problems, price_problems
 from pricing.prices import Composite, Seats
 from pricing.product_checks import KINDS, group_keys, is_fee, product_problems, tier_group_problems
 from pricing.terms import Commit, CustomUnit, Discount, Override, ProductPrice, Terms
-
-TAG = "tag:"
-"""Begins a name that stands for every product with that tag."""
 
 MOST_EXPONENT = 12
 WHOLE_PERCENT = Decimal(100)
@@ -31,6 +29,12 @@ def check_versions(versions: Sequence[Terms]) -> None:
         raise TermsError(
             f"contract {versions[0].contract_id!r} has terms in {' and '.join(currencies)}; "
             "a contract keeps one currency, so end it and begin another"
+        )
+    orders = sorted({terms.burn_order for terms in versions})
+    if len(orders) > 1:
+        raise TermsError(
+            f"contract {versions[0].contract_id!r} has lots that burn by the order of {' and '.join(orders)}; "
+            "a contract keeps one burn_order, so end it and begin another"
         )
     for terms in versions:
         check_terms(terms)
@@ -85,7 +89,7 @@ def _card_problems(terms: Terms) -> Iterator[Problem]:
 # --- names of products --------------------------------------------------------------------------------------------
 
 
-def _named(name: str, products: Sequence[ProductPrice]) -> list[ProductPrice]:
+def named_products(name: str, products: Sequence[ProductPrice]) -> list[ProductPrice]:
     """Return the products that an id or a tag names."""
     if name.startswith(TAG):
         return [product for product in products if name.removeprefix(TAG) in product.tags]
@@ -96,7 +100,7 @@ def names_problems(path: str, names: Sequence[str], terms: Terms, what: str) -> 
     """Yield the names that stand for no product, and for none but fees, which `what` does not reach."""
     for n, name in enumerate(names):
         here = f"{path}.products[{n}]"
-        found = _named(name, terms.prices)
+        found = named_products(name, terms.prices)
         if not found and terms.card is None:
             word = "is a tag of no product" if name.startswith(TAG) else "is no product"
             yield here, f"is {name!r}, which {word} of these terms"
@@ -105,6 +109,29 @@ def names_problems(path: str, names: Sequence[str], terms: Terms, what: str) -> 
             yield here, f"is {name!r}, {kind}; {what} usage products only"
         if name in names[:n]:
             yield here, f"repeats {name!r}; name each product once"
+
+
+def groups_problems(
+    path: str, products: Sequence[str], groups: Sequence[tuple[str, str]], terms: Terms
+) -> Iterator[Problem]:
+    """Yield that usage with these group values is never told apart: no product in the scope is split by the keys.
+
+    Where a rate card may bring it, that is left to terms that have its prices.
+    """
+    if not groups or terms.card is not None:
+        return
+    named = [product for name in products for product in named_products(name, terms.prices)]
+    usage = [product for product in (named if products else terms.prices) if not is_fee(product.price)]
+    keys = {key for key, _ in groups}
+    if not any(keys <= {*group_keys(product)} for product in usage):
+        ids = ", ".join(dict.fromkeys(product.product_id for product in usage)) or "none"
+        yield (
+            f"{path}.groups",
+            (
+                f"names {', '.join(sorted(keys))}, and none of the usage products in scope ({ids}) is split by that, "
+                "so nothing would be paid; leave it out, or give a product these keys as group_by"
+            ),
+        )
 
 
 def _composite_problems(terms: Terms) -> Iterator[Problem]:
@@ -124,7 +151,7 @@ def _composite_problems(terms: Terms) -> Iterator[Problem]:
 
 def _way_back(composite: ProductPrice, name: str, products: Sequence[ProductPrice]) -> list[str]:
     """Return the products by which a name leads back to a composite; none if it does not."""
-    ways = [[product] for product in _named(name, products)]
+    ways = [[product] for product in named_products(name, products)]
     seen: set[str] = set()
     while ways:
         way = ways.pop(0)
@@ -134,7 +161,7 @@ def _way_back(composite: ProductPrice, name: str, products: Sequence[ProductPric
         if here.product_id in seen or not isinstance(here.price, Composite):
             continue
         seen.add(here.product_id)
-        ways += [[*way, found] for further in here.price.products for found in _named(further, products)]
+        ways += [[*way, found] for further in here.price.products for found in named_products(further, products)]
     return []
 
 
@@ -143,7 +170,7 @@ def _allowance_seats_problems(terms: Terms) -> Iterator[Problem]:
         seats = None if product.allowance is None else product.allowance.per_seats
         if seats is None:
             continue
-        found = _named(seats, terms.prices)
+        found = named_products(seats, terms.prices)
         is_unknown = not found and terms.card is None
         if is_unknown or any(not isinstance(other.price, Seats) for other in found):
             yield f"products[{n}].allowance.per_seats", f"is {seats!r}, which is no product of seats of these terms"
@@ -156,6 +183,7 @@ def _commit_problems(path: str, commit: Commit, terms: Terms) -> Iterator[Proble
     yield from money_problems(f"{path}.amount", commit.amount, above_zero=True)
     yield from _window_problems(path, commit.start, commit.end)
     yield from names_problems(path, commit.products, terms, "a commit serves")
+    yield from groups_problems(path, commit.products, commit.groups, terms)
 
 
 def _window_problems(path: str, start: datetime | None, end: datetime | None) -> Iterator[Problem]:
@@ -191,7 +219,7 @@ def _override_groups_problems(path: str, override: Override, terms: Terms) -> It
     for n, key in enumerate(keys):
         if key in keys[:n]:
             yield f"{path}.groups.{key}", "is given twice; give each key one value"
-    hit = [product for name in override.products for product in _named(name, terms.prices)]
+    hit = [product for name in override.products for product in named_products(name, terms.prices)]
     if terms.card is not None or not hit:
         return
     for key in dict.fromkeys(keys):

@@ -12,6 +12,9 @@ from pricing.rated import Charge, ChargeSlice, Step
 from pricing.terms import ProductPrice, Terms
 from pricing.wording import number, percent_text, price_text
 
+TAG = "tag:"
+"""Begins a name that stands for every product with that tag."""
+
 
 def with_composites(
     charges: Sequence[Charge], terms: Terms, period: Period, last: Period, *, is_over: bool
@@ -45,7 +48,7 @@ def is_part(product: ProductPrice, product_id: str, terms: Terms) -> bool:
 
 def names(listed: Sequence[str], product_id: str, tags: Sequence[str]) -> bool:
     """Say whether a list of product ids and tags (`tag:ai`) names a product."""
-    return product_id in listed or any(f"tag:{tag}" in listed for tag in tags)
+    return product_id in listed or any(f"{TAG}{tag}" in listed for tag in tags)
 
 
 def tags_of(terms: Terms) -> Mapping[str, tuple[str, ...]]:

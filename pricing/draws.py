@@ -7,21 +7,50 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from math import inf
 
+from pricing.composites import TAG, names
 from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.rated import Charge, ChargeSlice, Draw
-from pricing.terms import Lot
+from pricing.segments import terms_in_force
+from pricing.terms import Lot, Terms
+from pricing.usage import Groups
 
-BurnKey = tuple[int, bool, float, datetime, datetime, str]
+BurnKey = tuple[int, bool, int, float, datetime, Decimal, datetime, str]
 
 
-def burn_order(lot: Lot) -> BurnKey:
-    """Return the key by which lots burn.
+def burning(lots: Sequence[Lot], terms: Sequence[Terms]) -> list[Lot]:
+    """Return lots in the order in which they burn under the terms of their contract."""
+    if terms and terms[0].burn_order == "orb":
+        return sorted(lots, key=_orb_order)
+    return sorted(lots, key=lambda lot: _metronome_order(lot, terms))
 
-    Low priority first, then free of cost, fewest products (none named serves all), earliest end, earliest start, id.
+
+def _metronome_order(lot: Lot, terms: Sequence[Terms]) -> BurnKey:
+    """Order by low priority, then free of cost, narrowest scope, earliest end, earliest start, id.
+
+    A scope of group values is narrower than one without; then the one of fewest products is (none named: all).
     """
-    breadth = len(set(lot.products)) or inf
-    end = datetime.max.replace(tzinfo=UTC) if lot.end is None else lot.end
-    return lot.priority, lot.cost_basis != 0, breadth, end, lot.start, lot.lot_id
+    scope = -len(lot.groups), _breadth(lot, terms)
+    return lot.priority, lot.cost_basis != 0, *scope, _end(lot), ZERO, lot.start, lot.lot_id
+
+
+def _orb_order(lot: Lot) -> BurnKey:
+    """Order by any scope before none, then soonest end, lowest cost basis, earliest start, id; priority says nothing.
+
+    Orb documents item-scoped blocks before unscoped ones, and of these the soonest to expire, then the cheapest.
+    """
+    return 0, not (lot.products or lot.groups), 0, 0.0, _end(lot), lot.cost_basis, lot.start, lot.lot_id
+
+
+def _end(lot: Lot) -> datetime:
+    return datetime.max.replace(tzinfo=UTC) if lot.end is None else lot.end
+
+
+def _breadth(lot: Lot, terms: Sequence[Terms]) -> float:
+    """Return how many products a lot names; a tag names those that have it in any version of the terms."""
+    if not has_tags(lot):
+        return len(set(lot.products)) or inf
+    sold = ((price.product_id, price.tags) for version in terms for price in version.prices)
+    return len({product_id for product_id, tags in sold if names(lot.products, product_id, tags)})
 
 
 def require_sound_lots(lots: Sequence[Lot]) -> None:
@@ -53,32 +82,37 @@ def less_drawn(lots: Sequence[Lot], drawn: Mapping[str, Decimal]) -> tuple[Lot, 
     return tuple(replace(lot, amount=EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO))) for lot in lots)
 
 
-def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tuple[Draw, ...], dict[str, Decimal]]:
+def draw_from_lots(
+    charges: Sequence[Charge], lots: Sequence[Lot], terms: Sequence[Terms]
+) -> tuple[tuple[Draw, ...], dict[str, Decimal]]:
     """Draw each slice from the lots that serve it; return the draws in order, and what each lot still holds.
 
-    Slices come in time order; those of one interval in the order of the charges.
+    Slices come in time order; those of one interval in the order of the charges. `terms` are the versions by which the
+    charges are rated: they say the order of burning, and at each time what a lot's tags name.
     """
     left = {lot.lot_id: lot.amount for lot in lots}
-    burning = sorted(lots, key=burn_order)
+    in_order = burning(lots, terms)
     slices = [(charge, part) for charge in charges for part in charge.slices]
     draws: list[Draw] = []
+    by_groups, by_tags = any(lot.groups for lot in lots), any(has_tags(lot) for lot in lots)
     # Lots that serve a product in an interval, in order, until they are empty: looking through all for every slice is
-    # dear where there are many.
-    serving: dict[tuple[str, datetime, datetime], deque[Lot]] = {}
+    # dear where there are many. Group values only count where some lot asks for them.
+    serving: dict[tuple[str, datetime, datetime, Groups], deque[Lot]] = {}
     for charge, part in sorted(slices, key=lambda pair: pair[1].start):
         owed = part.amount
         if owed < 0:
             raise AssertionError(f"a slice of product {charge.product_id!r} at {part.start} is negative: {owed}")
-        key = charge.product_id, part.start, part.end
+        key = charge.product_id, part.start, part.end, charge.groups if by_groups else ()
         if key not in serving:
-            serving[key] = deque(
-                lot for lot in burning if left[lot.lot_id] > 0 and serves(lot, charge.product_id, part)
-            )
+            tags = tags_at(terms, charge.product_id, part.start) if by_tags else ()
+            serving[key] = deque(lot for lot in in_order if left[lot.lot_id] > 0 and serves(lot, charge, part, tags))
         while owed and serving[key]:
             lot_id = serving[key][0].lot_id
             amount = min(owed, left[lot_id])
             if amount:
-                draws.append(Draw(lot_id, charge.product_id, charge.segment.start, *key[1:], amount, charge.groups))
+                draws.append(
+                    Draw(lot_id, charge.product_id, charge.segment.start, part.start, part.end, amount, charge.groups)
+                )
                 left[lot_id] = EXACT.subtract(left[lot_id], amount)
                 owed = EXACT.subtract(owed, amount)
             if not left[lot_id]:
@@ -86,7 +120,27 @@ def draw_from_lots(charges: Sequence[Charge], lots: Sequence[Lot]) -> tuple[tupl
     return tuple(draws), left
 
 
-def serves(lot: Lot, product_id: str, part: ChargeSlice) -> bool:
-    """Say whether a lot may pay a slice: its product is one of the lot's, and its time lies in the lot's window."""
+def serves(lot: Lot, charge: Charge, part: ChargeSlice, tags: Sequence[str]) -> bool:
+    """Say whether a lot may pay a slice of a charge: it is in its scope, and its time in the lot's window.
+
+    `tags` are those of the charge's product at that time.
+    """
     in_window = lot.start <= part.start and (lot.end is None or part.end <= lot.end)
-    return in_window and (not lot.products or product_id in lot.products)
+    return in_window and has_groups(lot, charge) and (not lot.products or names(lot.products, charge.product_id, tags))
+
+
+def has_groups(lot: Lot, charge: Charge) -> bool:
+    """Say whether a charge has all the group values that a lot pays for."""
+    return not lot.groups or {*lot.groups} <= {*charge.groups}
+
+
+def has_tags(lot: Lot) -> bool:
+    """Say whether a lot names products by tags."""
+    return any(name.startswith(TAG) for name in lot.products)
+
+
+def tags_at(terms: Sequence[Terms], product_id: str, moment: datetime) -> tuple[str, ...]:
+    """Return the tags of a product by the terms in force at a moment; none where they do not sell it."""
+    in_force = terms_in_force(terms, moment)
+    prices = () if in_force is None else in_force.prices
+    return next((price.tags for price in prices if price.product_id == product_id), ())

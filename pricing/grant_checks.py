@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pricing.checks import names_problems
+from pricing.checks import groups_problems, names_problems
 from pricing.grants import Grant
 from pricing.price_checks import Problem, money_problems
 from pricing.terms import Terms
@@ -32,11 +32,12 @@ def grant_problems(grant: Grant, contract_start: datetime, contract_end: datetim
 
 
 def scope_problems(path: str, grant: Grant, terms: Terms) -> Iterator[Problem]:
-    """Yield the products that a grant at `path` names and terms do not sell by usage.
+    """Yield what keeps a grant at `path` from paying anything: products that are not sold by usage, groups of none.
 
     Where a rate card may bring them, that is left to terms that have its prices.
     """
     yield from names_problems(path, grant.products, terms, "a credit serves")
+    yield from groups_problems(path, grant.products, grant.groups, terms)
 
 
 def _length_problems(grant: Grant) -> Iterator[Problem]:

@@ -26,8 +26,8 @@ class Grant:
 
     The first begins at `starts` (UTC), the last before `ends` (None: it goes on with the contract). What is granted
     `lasts` for so many windows, or where it is granted once for so many days (a `timedelta`). `products` limits it to
-    those ids or tags; empty serves all usage. Lower `priority` burns first. With `first` prorated, a first window that
-    is a part of one is granted its share by local days.
+    those ids or tags, empty serves all usage; `groups` limits it to usage with all these group values. Lower `priority`
+    burns first. With `first` prorated, a first window that is a part of one is granted its share by local days.
     """
 
     grant_id: str
@@ -40,6 +40,7 @@ class Grant:
     products: tuple[str, ...] = ()
     priority: int = 100
     first: Literal["full", "prorated"] = "full"
+    groups: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def quote_period(
         _refuse(said, terms)
     commits = {commit.commit_id: commit for version in terms for commit in version.commits}
     lots = tuple(
-        Lot(c.commit_id, c.name, c.amount, c.start, c.end, c.products, c.priority)
+        Lot(c.commit_id, c.name, c.amount, c.start, c.end, c.products, c.priority, groups=c.groups)
         for c in commits.values()
         if c.start < period.end and (c.end is None or c.end > period.start)
     )

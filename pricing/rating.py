@@ -55,7 +55,7 @@ def rate_period(
     frame = Frame(terms, period, intervals, zone, is_over)
     gross = usage_charges(frame, series_of(frame, usage_of(readings, intervals, period)))
     charges = adjusted(gross, terms, period, intervals[-1], is_over=is_over)
-    draws, left = draw_from_lots(charges, lots)
+    draws, left = draw_from_lots(charges, lots, terms)
     currency = terms[0].currency
     return RatedPeriod(
         period=period,

@@ -1,7 +1,7 @@
 """Separable usage: a charge depends on the readings of one product and group alone, and so can be rated alone.
 
-Then what a change of usage costs is found from the series that changed. Lots need no series either: they tell products
-apart, not groups, so that drawing what a product comes to in each interval draws the same from each lot.
+Then what a change of usage costs is found from the series that changed. Lots need no series either, as long as they
+tell products apart, not groups: drawing what a product comes to in each interval then draws the same from each lot.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,9 +64,12 @@ def separated(
 ) -> Separated | None:
     """Return how a period is rated series by series; None where something reaches over series.
 
-    Such are bounds, fixed discounts, composites, tiers and allowances that go by other usage or back over periods, and
-    prices of single events; and several versions of terms, because a charge names one.
+    Such are bounds, fixed discounts, composites, tiers and allowances that go by other usage or back over periods,
+    prices of single events, and lots of the period that pay for some group values only; and several versions of terms,
+    because a charge names one.
     """
+    if any(lot.groups and lot.start < period.end and (lot.end is None or period.start < lot.end) for lot in lots):
+        return None
     intervals = intervals_between(slice_cuts(terms, lots, period, entity_time_zone, time_zone=time_zone))
     in_force = _in_force(terms, intervals)
     if len({version.version for version in in_force}) != 1 or wants_history(terms):
@@ -112,7 +115,7 @@ def draw_products(
     slice alone comes to: slices of one product and interval are served by the same lots, one after the other.
     """
     charges = [_whole(parts, product_id, amounts) for product_id in parts.products]
-    draws, left = draw_from_lots(charges, lots)
+    draws, left = draw_from_lots(charges, lots, parts.frame.terms)
     return {(draw.lot_id, draw.product_id, draw.start): draw.amount for draw in draws}, left
 
 

@@ -32,7 +32,7 @@ from pricing.checks import terms_problems
 from pricing.grants import Grant
 from pricing.money import Currency
 from pricing.prices import Cadence, FixedFee, OneOff
-from pricing.terms import CardUse, Commit, CustomUnit, Discount, Override, ProductPrice, Terms
+from pricing.terms import BurnOrder, CardUse, Commit, CustomUnit, Discount, Override, ProductPrice, Terms
 
 LAST_DAY_OF_WEEK = 7
 ANY_CURRENCY = Currency("", 12)
@@ -82,6 +82,7 @@ class ContractFile(FileModel):
     units: tuple[Annotated[CustomUnit, Shaped()], ...] = ()
     minimum: Number | None = None
     maximum: Number | None = None
+    burn_order: BurnOrder = "metronome"
     invoicing: Annotated[InvoicingPolicy, Shaped()]
     collection: Annotated[CollectionPolicy, Shaped()]
     recharge: Annotated[RechargePolicy, Shaped()] | None = None
@@ -100,6 +101,7 @@ ZONE: TypeAdapter[str] = TypeAdapter(TimeZone)
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 _CURRENCY: TypeAdapter[Currency] = TypeAdapter(CurrencyCode)
 _NUMBER: TypeAdapter[Decimal] = TypeAdapter(Number)
+_BURN_ORDER: TypeAdapter[BurnOrder] = TypeAdapter(BurnOrder)
 _FLAG: TypeAdapter[bool] = TypeAdapter(Flag)
 
 
@@ -216,7 +218,7 @@ class Pieces:
 
     def may_be_unread(self, path: str) -> bool:
         """Say whether a path holds the name of something that could stand in an item that could not be read."""
-        names_product = ".products[" in path or path.endswith(".per_seats") or ".groups." in path
+        names_product = ".products[" in path or path.endswith(".per_seats") or ".groups" in path
         return ("products" in self.unread and names_product) or (
             "units" in self.unread and path.endswith(".pricing_unit")
         )
@@ -257,6 +259,7 @@ def _terms(part: Part, setting: Setting) -> Terms:
         units=pieces.of("units"),
         minimum=read_at(_NUMBER, part, "minimum", setting),
         maximum=read_at(_NUMBER, part, "maximum", setting),
+        burn_order=read_at(_BURN_ORDER, part, "burn_order", setting) or "metronome",
     )
     refuse_contradictions(terms, pieces, part.findings)
     return terms

@@ -81,6 +81,7 @@ def contract_content(definition: ContractDefinition, terms: Terms) -> Content:
     for key, items in lists.items():
         content |= _some(key, [_fields(item, zone) for item in items])
     content |= {key: str(value) for key in ("minimum", "maximum") if (value := getattr(terms, key)) is not None}
+    content |= {} if terms.burn_order == "metronome" else {"burn_order": terms.burn_order}
     content["invoicing"] = _fields(definition.policy.invoicing, zone)
     content["collection"] = _fields(definition.policy.collection, zone)
     content |= _some("recharge", definition.policy.recharge and _fields(definition.policy.recharge, zone))

@@ -23,12 +23,12 @@ def check_grants(records: Records) -> Check:
             prefix = grant_lot_id(contract.contract_id, grant.grant_id, "")
             own = {lot.lot_id: lot for lot in contract.granted if lot.lot_id.startswith(prefix)}
             for lot_id, lot in own.items():
-                served = (lot.products, lot.priority, lot.cost_basis)
+                served = (lot.products, lot.groups, lot.priority, lot.cost_basis)
                 found["lot", lot_id] = (lot.name, lot.amount, lot.start, lot.end, *served)
             for window in _agreed(contract, grant, [lot.start for lot in own.values()]):
                 lot_id = f"{prefix}{window.number}"
                 if lot_id in own or _is_due(contract, window.start):
-                    served = (grant.products, grant.priority, ZERO)
+                    served = (grant.products, grant.groups, grant.priority, ZERO)
                     wanted["lot", lot_id] = (grant.name, window.amount, window.start, window.end, *served)
     return compare_facts("recurring credits are granted as agreed", "credits due", wanted, "lots of them", found)
 

@@ -33,7 +33,7 @@ from pricing.late import DayShare, LateKey, late_shares
 from pricing.money import EXACT, ZERO, total
 from pricing.rated import RatedPeriod
 from pricing.rating import rate_period, wants_history
-from pricing.terms import Lot, Reading
+from pricing.terms import Lot, Reading, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +267,7 @@ def _late(
         empty = tuple(replace(lot, amount=ZERO) for lot in lots)
         charges = _rate_one(subject, recorded, view, empty).charges
         before = _day_shares(_figures(contract, [(recorded, rated)]))
-        shares, left = late_shares(charges, before, lots, contract.entity_zone)
+        shares, left = late_shares(charges, before, lots, contract.entity_zone, _terms_of(contract, recorded))
         if _is_small(contract, before, shares):
             shares = before
         else:
@@ -315,9 +315,14 @@ def _readings_by_period(subject: _Subject, sums: Mapping[Place, Sum]) -> _View:
     return found
 
 
+def _terms_of(contract: Contract, recorded: RecordedPeriod) -> Sequence[Terms]:
+    """Return the terms that a period was billed with, or is to be."""
+    return contract.terms if recorded.billed_terms is None else recorded.billed_terms
+
+
 def _rate_one(subject: _Subject, recorded: RecordedPeriod, view: _View, lots: Sequence[Lot]) -> RatedPeriod:
     contract = subject.timeline.contract
-    terms = contract.terms if recorded.billed_terms is None else recorded.billed_terms
+    terms = _terms_of(contract, recorded)
     own = view.get(recorded.period.start, ())
     earlier: list[Reading] = []
     if wants_history(terms):

@@ -111,7 +111,7 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """All rows but the events, which are streamed: see `stream_events`."""
+    """All rows but the events, which are streamed: see `stream_events`. Of `holds` those that gates rest on."""
 
     entities: Mapping[str, Row]
     bucket_minutes: Mapping[str, int]
@@ -139,6 +139,10 @@ class Records:
     attempts: Mapping[str, Row]
     payments: Mapping[str, Row]
     applications: Sequence[Row]
+    features: Mapping[str, Row]
+    feature_grants: Sequence[Row]
+    gates: Sequence[Row]
+    holds: Sequence[Row]
 
 
 def read_records(connection: sa.Connection) -> Records:
@@ -188,6 +192,10 @@ def read_records(connection: sa.Connection) -> Records:
         attempts={row.attempt_id: row for row in _rows(connection, sa.select(s.payment_attempt))},
         payments={row.payment_id: row for row in _rows(connection, sa.select(s.payment))},
         applications=_rows(connection, sa.select(s.payment_application)),
+        features={row.feature_id: row for row in _rows(connection, sa.select(s.feature))},
+        feature_grants=_rows(connection, sa.select(s.feature_grant)),
+        gates=_rows(connection, sa.select(s.gate)),
+        holds=_rows(connection, sa.select(s.hold).where(_stands_at_gates())),
     )
 
 
@@ -243,6 +251,12 @@ def count_keys(connection: sa.Connection, scope: Scope = EVERYTHING) -> int:
     return number
 
 
+def _stands_at_gates() -> sa.ColumnElement[bool]:
+    """Return which holds are open, or expired at a moment until which a gate stands."""
+    one = schema.hold.c
+    return one.state.in_(("held", "captured")) | one.expires_at.in_(sa.select(schema.gate.c.valid_until))
+
+
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Row]:
     return connection.execute(query).all()
 
@@ -275,6 +289,7 @@ def _lots(connection: sa.Connection) -> tuple[dict[str, list[Lot]], dict[str, li
             products=tuple(row.products),
             priority=row.priority,
             cost_basis=row.cost_basis,
+            groups=tuple(sorted(row.groups.items())),
         )
         lots.setdefault(row.contract_id, []).append(lot)
     changes: dict[str, list[LotChange]] = {}

@@ -65,7 +65,7 @@ def _lots(days: int) -> list[Lot]:
 
 def _draw(charges: Sequence[Charge], lots: Sequence[Lot]) -> float:
     begin = perf_counter()
-    _, left = draw_from_lots(charges, lots)
+    _, left = draw_from_lots(charges, lots, ())
     seconds = perf_counter() - begin
     check_count("lots that are empty", expected=LOTS, found=sum(amount == 0 for amount in left.values()))
     return seconds

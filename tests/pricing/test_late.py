@@ -41,7 +41,7 @@ def late(
     first = rate(CHAT, before, lots)
     left = [replace(one, amount=dict(first.lots_after)[one.lot_id]) for one in lots]
     empty = [replace(one, amount=ZERO) for one in lots]
-    return late_shares(rate(CHAT, after, empty).charges, billed(first), left, "UTC")
+    return late_shares(rate(CHAT, after, empty).charges, billed(first), left, "UTC", [CHAT])
 
 
 def test_more_usage_draws_what_lots_still_hold_and_the_rest_is_owed() -> None:
@@ -89,7 +89,7 @@ def test_what_was_given_back_and_drawn_by_a_later_period_is_not_drawn_twice() ->
     usage = [used("4", day=2), used("2", day=3)]
     first = billed(rate(CHAT, usage, [lot("ten", "10")]))
     # Once all 6 were gone the next period drew 8: of the ten, 2 are left for this one, and 4 are owed in money.
-    found, left = late_shares(rate(CHAT, usage, [lot("ten", "0")]).charges, first, [lot("ten", "-4")], "UTC")
+    found, left = late_shares(rate(CHAT, usage, [lot("ten", "0")]).charges, first, [lot("ten", "-4")], "UTC", [CHAT])
     assert found["chat", date(2026, 4, 2)].drawn == (("ten", D(2)),)
     assert found["chat", date(2026, 4, 3)].drawn == ()
     assert total([share.undrawn for share in found.values()]) == 4

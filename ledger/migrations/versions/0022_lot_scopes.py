@@ -1,8 +1,13 @@
-"""Lots for group values and in custom units, and grants that wait for approval."""
+"""Lots for group values."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0022"
 down_revision = "0021"
 
 
 def upgrade() -> None:
-    """Change nothing yet."""
+    """Say of each lot which group values it pays for; those that are there pay for all."""
+    op.add_column("lot", sa.Column("groups", JSONB, nullable=False, server_default="{}"))
