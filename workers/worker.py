@@ -59,6 +59,8 @@ DELIVERIES_AT_A_TIME = 500
 STRIPE_CALLS_PER_SECOND = 20.0
 """Stripe allows 25 in test mode and 100 in live mode; the server holds the limit over all workers."""
 GRACEFUL_SHUTDOWN = timedelta(seconds=30)
+CONTRACTS_AT_HAND = 1000
+"""Workflows that one process keeps in memory, and need not replay."""
 STICKY = timedelta(seconds=2)
 """How long a contract's next step waits for the worker that has it cached, which may have been killed."""
 DEPLOYMENT = "meterbook"
@@ -80,7 +82,7 @@ async def run_workers(settings: Settings, *, queues: Sequence[str], stop: asynci
     not there.
     """
     client = await connect(settings)
-    engine = create_engine(settings.database_url, pool_size=LEDGER_THREADS)
+    engine = create_engine(settings.database_url, pool_size=2 * LEDGER_THREADS)  # of two queues
     try:
         async with AsyncExitStack() as running:
             for worker in build_workers(
@@ -124,7 +126,6 @@ def build_workers(
     retention: Retention = KEEP_ALL,
     private_webhooks: bool = False,
     mail: MailServer | None = None,
-    max_cached_workflows: int = 1000,
 ) -> list[Worker]:
     """Return a worker for each queue; without a client for Stripe nobody works on the queue `payments`."""
     builders: Mapping[str, Callable[[], Worker | None]] = {
@@ -133,7 +134,12 @@ def build_workers(
             task_queue=CONTRACTS_QUEUE,
             workflows=WORKFLOWS,
             workflow_runner=SANDBOX,
-            max_cached_workflows=max_cached_workflows,
+            activities=[ContractActivities(engine).accrue_usage],  # as a local one, of the contracts it has
+            activity_executor=ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix=CONTRACTS_QUEUE),
+            max_concurrent_local_activities=LEDGER_THREADS,
+            no_remote_activities=True,
+            max_concurrent_workflow_tasks=CONTRACTS_AT_HAND // 2,  # many wait for their turn to accrue
+            max_cached_workflows=CONTRACTS_AT_HAND,
             sticky_queue_schedule_to_start_timeout=STICKY,
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
             deployment_config=_deployment(),

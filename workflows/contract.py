@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.common import (
@@ -41,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
         recharge_workflow_id,
         webhook_workflow_id,
     )
-    from workflows.policies import LEDGER, LEDGER_INSISTENT, refused
+    from workflows.policies import AT_HAND_LEDGER, LEDGER, LEDGER_INSISTENT, refused
     from workflows.recharge import RechargeRequest, RechargeWorkflow
 
 MAX_SIGNAL_BYTES = 64 * 1024
@@ -55,6 +55,8 @@ INTERVAL = "interval"
 """The change by which news of usage waits for the interval that the last accrual asked for."""
 ALARM = "alarm"
 """The change by which a timer stays set from one accrual to the next."""
+AT_HAND = "at-hand"
+"""The change by which the worker that has the contract accrues it, without a task of its own at the server."""
 
 
 @dataclass(slots=True)
@@ -129,15 +131,16 @@ class ContractWorkflow:
     async def run(self, state: ContractState) -> ContractStatus:  # noqa: ARG002 - taken by __init__, before any signal
         """Take in, accrue, start invoices, sleep; until the contract has ended and is invoiced."""
         while True:
+            if self._must_continue() and workflow.patched(AT_HAND):
+                self._continue()  # before it accrues: a signal that comes meanwhile would have this step done again
             if self._state.pending_usage:
                 await self._take_in_usage()
             if self._is_accrual_due():
                 await self._accrue()
             if self._is_over():
                 return self.status()
-            if self._must_continue():
-                self._state.runs += 1
-                workflow.continue_as_new(self._state)
+            if self._must_continue() and not workflow.patched(AT_HAND):
+                self._continue()
             await self._wait()
 
     @workflow.signal
@@ -237,15 +240,23 @@ class ContractWorkflow:
             if contract_id != state.contract_id:  # the marks are in the database: a nudge that fails is no loss
                 await hint(contract_workflow_id(contract_id), "nudge")
 
+    def _continue(self) -> NoReturn:
+        self._state.runs += 1
+        workflow.continue_as_new(self._state)
+
     async def _accrue(self) -> None:
         """Bring the balance up to now, then start what the accrual shows to be due."""
         self._state.accrual_due = self._state.nudged = False
         self._accruals_begun += 1
         number = self._accruals_begun
+        request = AccrueUsage(self._state.contract_id, workflow.now())
         try:
-            accrued = await workflow.execute_activity_method(
-                ContractActivities.accrue_usage, AccrueUsage(self._state.contract_id, workflow.now()), **LEDGER
-            )
+            if workflow.patched(AT_HAND):
+                accrued = await workflow.execute_local_activity_method(
+                    ContractActivities.accrue_usage, request, **AT_HAND_LEDGER
+                )
+            else:
+                accrued = await workflow.execute_activity_method(ContractActivities.accrue_usage, request, **LEDGER)
         except ActivityError as error:  # only a contract that is not recorded is refused
             raise refused(error) from error
         state = self._state

@@ -42,6 +42,14 @@ class ActivityOptions(TypedDict):
     retry_policy: RetryPolicy
 
 
+class LocalActivityOptions(TypedDict):
+    """The options of an activity that runs in the worker which has the workflow."""
+
+    start_to_close_timeout: timedelta
+    local_retry_threshold: timedelta
+    retry_policy: RetryPolicy
+
+
 _PATIENT = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
@@ -65,6 +73,13 @@ LEDGER_INSISTENT: ActivityOptions = {
     ),
 }
 """The same, where giving up would lose something: tried again whatever is answered, until a person has mended it."""
+
+AT_HAND_LEDGER: LocalActivityOptions = {
+    "start_to_close_timeout": timedelta(minutes=2),
+    "local_retry_threshold": timedelta(seconds=5),  # longer waits are timers of the server, which outlive the worker
+    "retry_policy": _PATIENT,
+}
+"""The same in the worker that has the workflow, where it is done so often that a task at the server would cost more."""
 
 STRIPE_WRITE: ActivityOptions = {
     "task_queue": PAYMENTS_QUEUE,
