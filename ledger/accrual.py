@@ -139,6 +139,7 @@ def freeze_period(connection: sa.Connection, contract_id: str, period_start: dat
         .where(ACCRUED.c.contract_id == contract_id, this)
         .values(frozen_quantity=ACCRUED.c.quantity, frozen_amount=ACCRUED.c.amount, billed_amount=ACCRUED.c.amount)
     )
+    project_gates(connection, contract, as_of=at)  # usage that waits for an accrual may have been posted
     return rated
 
 

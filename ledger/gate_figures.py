@@ -1,11 +1,11 @@
 """What stands at the gates of a contract, from its books: money and units left, what is held, and until when it holds.
 
-Money left is what the lots in force hold that serve every product of a feature: one that serves only some of them
-could not pay for the others.
+Money left is what the lots in force hold that serve every product of a feature, whatever its group values: one that
+serves only some of them could not pay for the others.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from ledger.contracts import Contract, lots_of, terms_of
 from ledger.errors import InvalidError
 from ledger.shares import left_of
-from pricing.draws import in_force
+from pricing.composites import names
+from pricing.draws import has_tags, in_force
 from pricing.money import EXACT, LEDGER_SCALE, ZERO, to_ledger_scale, total
 from pricing.prices import PerUnit
 from pricing.terms import Lot, ProductPrice, Terms
@@ -80,11 +81,13 @@ def figures_of(
     held = held_of(connection, contract.contract_id)
     lots = lots_of(connection, contract.contract_id)
     period = contract.periods(as_of)[-1]
-    terms, next_terms = terms_at(terms_of(connection, contract.contract_id), as_of)
+    versions = terms_of(connection, contract.contract_id)
+    terms, next_terms = terms_at(versions, as_of)
     turns = [period.end, contract.end_at, next_terms, *(one for lot in lots for one in (lot.start, lot.end))]
     books = _Books(
         contract.problem,
-        lots,
+        paying(lots, versions),
+        paying(in_force(lots, as_of), [terms]),
         left_of(connection, contract.contract_id, in_force(lots, as_of)),
         _used(connection, contract.contract_id, period.start, granted),
         held,
@@ -106,7 +109,8 @@ def held_of(connection: sa.Connection, contract_id: str) -> tuple[Held, ...]:
 def held_against(granted: Granted, held: Sequence[Held], lots: Collection[Lot]) -> tuple[Decimal, Decimal]:
     """Return the amount and units that stand against a feature: of every hold that may take what is left for it.
 
-    Money does where a lot, in force or not, serves both features, units where they count a product in common.
+    Money does where a lot of `lots`, in force or not, serves both features, units where they count a product in common;
+    `lots` are what `paying` returns for all versions of the terms.
     """
     amounts = [one.amount for one in held if _share_money(granted, one, lots)]
     units = [one.units for one in held if {*granted.products} & {*one.products}]
@@ -122,15 +126,47 @@ def price_of_unit(price: ProductPrice) -> Decimal | None:
     return price.price.unit_price if is_plain and isinstance(price.price, PerUnit) else None
 
 
+def unit_price_of(granted: Granted, terms: Terms) -> Decimal | None:
+    """Return the price of one more unit of a feature; None where it has several products, or no single price."""
+    if len(granted.products) != 1:
+        return None
+    return next((price_of_unit(price) for price in terms.prices if price.product_id == granted.products[0]), None)
+
+
+def paying(lots: Sequence[Lot], versions: Sequence[Terms]) -> tuple[Lot, ...]:
+    """Return the lots that pay for products whatever the group values, with ids of products in place of tags.
+
+    A tag names the products that have it in any of these versions of the terms. What pays only for some group values
+    is left out: nobody knows those of the usage that is to come.
+    """
+    return tuple(one for lot in lots if not lot.groups and (one := _without_tags(lot, versions)) is not None)
+
+
+def serves(lot: Lot, products: Collection[str]) -> bool:
+    """Say whether a lot without tags pays for every one of these products."""
+    return not lot.products or {*products} <= {*lot.products}
+
+
+def terms_at(versions: Sequence[Terms], moment: datetime) -> tuple[Terms, datetime | None]:
+    """Return the terms in force at a moment, and when the next ones begin."""
+    begun = [terms for terms in versions if terms.effective_from <= moment]
+    coming = [terms.effective_from for terms in versions if terms.effective_from > moment]
+    return (begun or versions[:1])[-1], min(coming, default=None)
+
+
 # --- the parts ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What the books of a contract say; `left` is of the lots in force, `used` the units of products."""
+    """What the books of a contract say; `left` is of the lots in force, `used` the units of products.
+
+    `lots` are those of all times with what their tags ever name, `now` those in force with what they name now.
+    """
 
     problem: str | None
     lots: Sequence[Lot]
+    now: Sequence[Lot]
     left: Mapping[str, Decimal]
     used: Mapping[str, Decimal]
     held: Sequence[Held]
@@ -140,7 +176,7 @@ class _Books:
 
 def _figures(one: Granted, books: _Books) -> GateFigures:
     held_amount, held_units = held_against(one, books.held, books.lots)
-    serving = [books.left[lot.lot_id] for lot in books.lots if lot.lot_id in books.left and _serves(lot, one.products)]
+    serving = [books.left[lot.lot_id] for lot in books.now if serves(lot, one.products)]
     units = total([books.used.get(product_id, ZERO) for product_id in one.products])
     return GateFigures(
         feature_id=one.feature_id,
@@ -148,32 +184,24 @@ def _figures(one: Granted, books: _Books) -> GateFigures:
         left_units=None if one.most_units is None else EXACT.subtract(one.most_units, units),
         held_amount=held_amount,
         held_units=held_units,
-        unit_price=_unit_price(one, books.terms),
+        unit_price=unit_price_of(one, books.terms),
         problem=None if one.kind == "boolean" else books.problem,
         valid_until=books.valid_until,
     )
 
 
-def _unit_price(one: Granted, terms: Terms) -> Decimal | None:
-    if len(one.products) != 1:
-        return None
-    return next((price_of_unit(price) for price in terms.prices if price.product_id == one.products[0]), None)
+def _without_tags(lot: Lot, versions: Sequence[Terms]) -> Lot | None:
+    """Return a lot with the products that it names; None where its tags name none."""
+    if not has_tags(lot):
+        return lot
+    sold = [(price.product_id, price.tags) for terms in versions for price in terms.prices]
+    products = sorted({product_id for product_id, tags in sold if names(lot.products, product_id, tags)})
+    return replace(lot, products=tuple(products)) if products else None
 
 
 def _share_money(granted: Granted, held: Held, lots: Collection[Lot]) -> bool:
     both = {*granted.products, *held.products}
-    return {*granted.products} == {*held.products} or any(_serves(lot, both) for lot in lots)
-
-
-def _serves(lot: Lot, products: Collection[str]) -> bool:
-    return not lot.products or {*products} <= {*lot.products}
-
-
-def terms_at(versions: Sequence[Terms], moment: datetime) -> tuple[Terms, datetime | None]:
-    """Return the terms in force at a moment, and when the next ones begin."""
-    begun = [terms for terms in versions if terms.effective_from <= moment]
-    coming = [terms.effective_from for terms in versions if terms.effective_from > moment]
-    return (begun or versions[:1])[-1], min(coming, default=None)
+    return {*granted.products} == {*held.products} or any(serves(lot, both) for lot in lots)
 
 
 def _used(

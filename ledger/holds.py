@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from ledger import schema
 from ledger.checks import check_aware
-from ledger.contracts import get_contract, lots_of
+from ledger.contracts import get_contract, lots_of, terms_of
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
-from ledger.gate_figures import check_figure, held_against, held_of
+from ledger.gate_figures import check_figure, held_against, held_of, paying
 from ledger.gates import (
     Gate,
     GateAnswer,
@@ -33,6 +33,7 @@ from ledger.gates import (
 from ledger.hold_usage import EventUsage, usage_of
 from ledger.intake.events import ParsedBatch, UsageEvent, key_hash, payload_hash
 from ledger.intake.store import take_in
+from pricing.draws import has_tags
 from pricing.money import EXACT, WIDE, ZERO
 
 HoldState = Literal["held", "captured", "released", "expired", "accrued"]
@@ -394,6 +395,7 @@ def _count(connection: sa.Connection, changed: Hold, units: Decimal, amount: Dec
         connection.execute(_ADD, own)
         return
     held, lots = held_of(connection, changed.contract_id), lots_of(connection, changed.contract_id)
+    lots = paying(lots, terms_of(connection, changed.contract_id) if any(map(has_tags, lots)) else ())
     for granted in granted_of(connection, changed.contract_id):
         held_amount, held_units = held_against(granted, held, lots)
         figures = {"feature_id": granted.feature_id, "held_amount": held_amount, "held_units": held_units}

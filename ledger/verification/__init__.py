@@ -17,6 +17,7 @@ from ledger.verification.books import add_up, check_books
 from ledger.verification.cash import CashLike, check_cash
 from ledger.verification.check import Check
 from ledger.verification.documents import check_invoices, check_receivables, documents_of
+from ledger.verification.gates import check_gates
 from ledger.verification.grants import check_grants
 from ledger.verification.kept import check_kept
 from ledger.verification.lots import check_lots
@@ -93,6 +94,7 @@ def _check_money(
         yield from check_rating(records, rated)
         yield check_grants(records)
         yield from check_lots(records, {name: (one.contract, one.figures) for name, one in rated.items()})
+        yield from check_gates(records)
         yield from check_invoices(records, documents, rated)
         yield from check_receivables(documents, rated, posted)
         yield from check_cash(records, posted, stripe_charges)

@@ -56,6 +56,8 @@ def _of_contract(records: Records, scope: Scope) -> Records:
         attempts={key: row for key, row in records.attempts.items() if row.invoice_id in invoices},
         payments=payments,
         applications=[row for row in records.applications if row.invoice_id in invoices and row.payment_id in payments],
+        gates=[row for row in records.gates if row.contract_id == name],
+        holds=[row for row in records.holds if row.contract_id == name],
     )
 
 

@@ -19,9 +19,10 @@ from ledger.features import (
     revoke_feature,
 )
 from ledger.gates import KEEP, GateRequest, check_gates, note_problem, project_gates
+from ledger.holds import hold
 from ledger.lots import grant_credit, move_expiry, void_lot
 from ledger.metrics import create_metric
-from tests.ledger.books import FEBRUARY_STARTS, JANUARY_STARTS, PREPAID, TOKENS, start, use
+from tests.ledger.books import FEBRUARY_STARTS, JANUARY_STARTS, PREPAID, REQUESTS, TOKENS, start, use
 from tests.ledger.gated import AT, CALLS, EXPORT, WRITING, ask, bring, left, open_gates
 from tests.ledger.usage import event, number_of, send
 from tests.metrics import metric
@@ -97,6 +98,20 @@ def test_money_that_serves_only_some_products_of_a_feature_is_not_counted(shop: 
     grant_feature(shop, "plan", "all", by="ada", at=AT)
     assert left(shop) == "4"
     assert ask(shop, "all").reason == "balance_spent"
+
+
+def test_a_lot_pays_what_its_tags_name_and_counts_not_where_it_asks_for_group_values(shop: sa.Connection) -> None:
+    tagged = '- {id: ai, name: AI, amount: "4.00", start: 2026-01-01, products: ["tag:ai"]}'
+    grouped = '- {id: eu, name: EU, amount: "2.00", start: 2026-01-01, products: [tokens], groups: {model: large}}'
+    product = TOKENS.replace("metric: tokens,", "metric: tokens, tags: [ai], group_by: [model],")
+    start(shop, products=[product, REQUESTS], commits=[tagged, grouped])
+    for feature in (WRITING, Feature("asking", "Asking", "balance", ("requests",))):
+        create_feature(shop, feature)
+        grant_feature(shop, "plan", feature.feature_id, by="ada", at=AT)
+    assert left(shop) == "4"
+    assert left(shop, "asking") == "0"
+    hold(shop, "h", "acme", "writing", amount=Decimal(3), expires_at=AT + timedelta(hours=1), at=AT)
+    assert left(shop) == "1"
 
 
 def test_units_of_a_feature_with_two_products_have_no_price(shop: sa.Connection) -> None:

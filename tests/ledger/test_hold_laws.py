@@ -16,6 +16,8 @@ from ledger.errors import ConflictError, StateError
 from ledger.features import Feature, create_feature, grant_feature
 from ledger.gates import check_gate
 from ledger.holds import InsufficientError, capture, expire_holds, get_hold, hold, release
+from ledger.verification.gates import check_gates
+from ledger.verification.raw import read_records
 from tests.ledger.books import PREPAID, TOKENS, start, use
 from tests.ledger.gated import AT, bring, usage
 
@@ -51,7 +53,9 @@ class Holds(RuleBasedStateMachine):
             grant_feature(connection, "plan", feature_id, by="ada", at=AT)
 
     def teardown(self) -> None:
+        checks = check_gates(read_records(self.connection))
         self.savepoint.rollback()
+        assert [check for check in checks if not check.ok] == []
 
     @property
     def left(self) -> Decimal:
