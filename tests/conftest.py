@@ -26,9 +26,9 @@ def home_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def server_stack() -> Iterator[Stack]:
-    """The session's own stack, in a folder of its own, with no part started yet."""
+    """The session's own stack, in a folder of its own, with no part started yet; no test cuts the power."""
     home = CLONE / ".meterbook" / f"test-{os.getpid()}"
-    with running_stack(home, parts=(), environment={}, remove_home=True) as stack:
+    with running_stack(home, parts=(), environment={}, remove_home=True, durable=False) as stack:
         yield stack
 
 

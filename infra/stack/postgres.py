@@ -40,6 +40,12 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+TRANSIENT_SETTINGS = {
+    **SETTINGS,
+    "fsync": "off",
+    "full_page_writes": "off",
+}
+"""For data that need not outlive the machine: what was committed survives a kill of the server, not a loss of power."""
 PASSING_FAILURES = ("lock file", "pre-existing shared memory block")
 """In the log of a start next to a killed server whose zombie is not reaped, or whose sessions have not ended yet."""
 
@@ -129,9 +135,10 @@ def prepare(place: Place, password: str) -> None:
     draft.rename(place.files)
 
 
-def part(place: Place, *, port: int, password: str) -> Part:
-    """Describe the server."""
-    settings = (f"--{name}={value}" for name, value in SETTINGS.items())
+def part(place: Place, *, port: int, password: str, durable: bool = True) -> Part:
+    """Describe the server; one that is not `durable` does not wait for the disk."""
+    chosen = SETTINGS if durable else TRANSIENT_SETTINGS
+    settings = (f"--{name}={value}" for name, value in chosen.items())
     return Part(
         name="postgres",
         command=(str(place.binaries / "postgres"), "-D", str(place.files), f"--port={port}", *settings),

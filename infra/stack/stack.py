@@ -67,14 +67,19 @@ class Stack:
         owner: str = UP,
         environment: Mapping[str, str] | None = None,
         report: Callable[[str], None] = lambda _: None,
+        durable: bool = True,
     ) -> None:
-        """`environment` names the parts of yours (default: this process's); `report` is told each step."""
+        """`environment` names the parts of yours (default: this process's); `report` is told each step.
+
+        A database that is not `durable` is not safe from a loss of power, and faster by the time disks take.
+        """
         self._environment = os.environ if environment is None else environment
         self.home = (home or default_home(self._environment)).resolve()
         self.files = Home(self.home)
         self._owner = owner
         self._mark = f"{self.home}:{owner}"
         self._report = report
+        self._durable = durable
 
     @property
     def environment(self) -> dict[str, str]:
@@ -176,7 +181,7 @@ class Stack:
             self.files.save(state)
             self._report(f"postgres: {_name(place)} cannot reach this folder; its files are in {place.folder.parent}")
         postgres.prepare(place, state.password)
-        return postgres.part(place, port=state.ports["postgres"], password=state.password)
+        return postgres.part(place, port=state.ports["postgres"], password=state.password, durable=self._durable)
 
     def _part(self, state: State, name: str) -> Part:
         ports = state.ports
@@ -288,15 +293,16 @@ def running_stack(
     environment: Mapping[str, str] | None = None,
     report: Callable[[str], None] = lambda _: None,
     remove_home: bool = False,
+    durable: bool = True,
 ) -> Iterator[Stack]:
     """Run these parts while the block runs, then stop what was started here, whatever ends the block.
 
     An interrupt, a termination and an exception stop the stack before they go on; after a kill the guardian stops it.
     Parts that ran before are used and left alone. `environment` names the parts of yours (default: this process's).
-    With `remove_home` nothing of the folder stays.
+    With `remove_home` nothing of the folder stays. `durable` is explained by `Stack`.
     """
     owner = uuid4().hex
-    stack = Stack(home, owner=owner, environment=environment, report=report)
+    stack = Stack(home, owner=owner, environment=environment, report=report, durable=durable)
     with _raised_interruptions(), guarded(stack.files, owner, remove_home=remove_home) as dismiss_guardian:
         try:
             if parts:
