@@ -39,6 +39,8 @@ from pricing.money import EXACT, WIDE, ZERO
 HoldState = Literal["held", "captured", "released", "expired", "accrued"]
 Excess = Literal["refuse", "take"]
 """What becomes of usage above what is held: the capture is refused, or the rest is taken as usage."""
+EXPIRED_AT_ONCE = 100
+"""Of so many contracts expired holds are marked in one transaction."""
 HOLD_ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 """What an id must look like: it stands in addresses."""
 
@@ -171,10 +173,13 @@ def release(connection: sa.Connection, hold_id: str, *, at: datetime) -> Hold:
     return released
 
 
-def expire_holds(connection: sa.Connection, at: datetime) -> int:
-    """Mark the holds that have expired by `at`, and return how many; they have counted no more since they did."""
+def expire_holds(connection: sa.Connection, at: datetime, *, most_contracts: int = EXPIRED_AT_ONCE) -> int:
+    """Mark the holds that have expired by `at`, and return how many; they have counted no more since they did.
+
+    Those of so many contracts at a time, whose customers' gates are locked meanwhile: 0 says that none is left.
+    """
     check_aware("at", at)
-    rows = connection.execute(_EXPIRED, {"at": at}).all()
+    rows = connection.execute(_EXPIRED, {"at": at, "most_contracts": most_contracts}).all()
     for row in rows:
         project_gates(connection, get_contract(connection, row.contract_id), as_of=at)
         settle_holds(connection, row.contract_id, as_of=at)  # also where no feature is granted any more
@@ -467,5 +472,5 @@ select k.batch_id from usage_key k where k.key_hash = :key_hash and (
 
 _EXPIRED = sa.text("""
 select contract_id, count(*) as number from hold where state = 'held' and expires_at <= :at
-group by contract_id, customer_id order by customer_id, contract_id
+group by contract_id, customer_id order by customer_id, contract_id limit :most_contracts
 """)

@@ -189,6 +189,7 @@ def ledger_activities(engine: sa.Engine, retention: Retention = KEEP_ALL) -> lis
         closing.finish_close,
         housekeeping.prepare_months,
         housekeeping.archive_month,
+        housekeeping.expire_holds,
         OutboxActivities(engine).find_due_endpoints,
     ]
 

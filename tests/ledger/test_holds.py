@@ -166,6 +166,16 @@ def test_expired_holds_are_marked_also_where_the_feature_was_revoked(shop: sa.Co
     assert list_holds(shop, state="held") == ()
 
 
+def test_expired_holds_are_marked_some_contracts_at_a_time(shop: sa.Connection) -> None:
+    open_gates(shop)
+    reserve(shop, amount="6", expires_at=AT + MINUTE)
+    create_customer(shop, Customer("globex", "Globex"))
+    start(shop, "other", customer="globex", products=[TOKENS], commits=[PREPAID.replace("prepaid", "own")])
+    grant_feature(shop, "other", "writing", by="ada", at=AT)
+    hold(shop, "h2", "globex", "writing", amount=Decimal(1), expires_at=AT + MINUTE, at=AT)
+    assert [expire_holds(shop, AT + MINUTE, most_contracts=1) for _ in range(3)] == [1, 1, 0]
+
+
 def test_usage_of_a_hold_whose_feature_was_revoked_is_captured(shop: sa.Connection) -> None:
     open_gates(shop)
     reserve(shop, amount="6")

@@ -26,9 +26,11 @@ from workflows.close_run import CloseStatus
 from workflows.collection import CollectionStatus
 from workflows.contract import ContractStatus
 from workflows.delivery import WebhookStatus
+from workflows.housekeeping import HousekeepingWorkflow
 from workflows.invoice import InvoiceStatus
 from workflows.names import (
     CONTRACTS_QUEUE,
+    HOUSEKEEPING,
     close_workflow_id,
     collection_workflow_id,
     contract_workflow_id,
@@ -177,6 +179,13 @@ async def test_record_a_sweep_that_starts_and_wakes_webhooks(engine: sa.Engine) 
             await client.execute_workflow(SweepWorkflow.run, id="sweep", task_queue=CONTRACTS_QUEUE)
             await asyncio.to_thread(receiver.wait_for, 2)
             await keeper(client)("sweep-webhooks", "sweep")
+
+
+async def test_record_a_round_of_housekeeping(engine: sa.Engine) -> None:
+    async with dev_server() as client, working(client, engine):
+        await client.execute_workflow(HousekeepingWorkflow.run, id=HOUSEKEEPING, task_queue=CONTRACTS_QUEUE)
+        for name in ("housekeeping", "housekeeping-holds"):  # where only months were kept; where holds expire, too
+            await keeper(client)(name, HOUSEKEEPING)
 
 
 async def record_card(
