@@ -12,7 +12,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from ledger import schema
-from ledger.alerts import raise_alerts
+from ledger.alerts import NOTHING_SEEN, raise_alerts
 from ledger.checks import check_aware
 from ledger.contract_checks import metrics_of
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of, lots_of, terms_of
@@ -54,7 +54,8 @@ class Accrual:
     `batches` counts the batches of usage that it brought to the balance, `crossings` the alerts raised or cleared.
     `next_boundary` is when a period begins or ends next (None: the contract is over); `ended_periods` are the starts of
     open periods that are over; `finished` says that the contract has ended and every period is invoiced. At
-    `wake_at` a lot begins, ends or becomes breakage next, whose balance alerts and gates follow.
+    `wake_at` a lot begins, ends or becomes breakage next, whose balance alerts and gates follow, or an alert is due
+    that nothing but time raises.
     """
 
     contract: Contract
@@ -85,7 +86,7 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
     posted += _post_open(connection, contract, lots, recorded, marks, as_of=as_of)
     posted += post_expired(connection, contract, lots, as_of=as_of)
     has_rules, has_features = connection.execute(_LIMITS, {"contract_id": contract_id}).one()
-    crossings = raise_alerts(connection, contract, as_of=as_of) if has_rules else 0
+    looked = raise_alerts(connection, contract, as_of=as_of) if has_rules else NOTHING_SEEN
     if has_features:
         project_gates(connection, replace(contract, problem=None), as_of=as_of)
     connection.execute(
@@ -94,13 +95,13 @@ def accrue(connection: sa.Connection, contract_id: str, *, as_of: datetime) -> A
         .values(accrued_at=as_of, problem=None)
     )
     accrual = _outcome(contract, recorded, as_of=as_of)
-    wake_at = _next_of_lots(contract, lots, as_of)
+    moments = [at for at in (_next_of_lots(contract, lots, as_of), looked.look_again_at) if at is not None]
     return replace(
         accrual,
         transfers_posted=posted,
         batches=batches,
-        crossings=crossings,
-        wake_at=wake_at,
+        crossings=looked.crossings,
+        wake_at=min(moments, default=None),
         has_lots=bool(lots),
     )
 

@@ -14,15 +14,19 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
+from ledger.alert_groups import used_by
+from ledger.alert_lots import PACE_DAYS, LotBalance, lot_figure
+from ledger.alert_observations import full_days
 from ledger.alert_rules import AlertRule, get_rule
-from ledger.alerts import PACE_DAYS, LotBalance, lot_figure
 from ledger.anomalies import hours_replayed, newcomers_replayed
 from ledger.contracts import Contract, get_contract, lots_of
+from ledger.errors import InvalidError
+from ledger.periods import list_periods
 from pricing.anomalies import HOUR
 from pricing.calendar import Period, local_date, local_midnight
 from pricing.detections import Score, scored
 from pricing.money import EXACT, ZERO, total
-from pricing.thresholds import Crossing, crossing
+from pricing.thresholds import Crossing, crossing, forecast
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
@@ -47,13 +51,18 @@ class Replayed:
 def backtest(connection: sa.Connection, rule_id: str, contract_id: str) -> tuple[Replayed, ...]:
     """Return the crossings of a rule, also a disabled one or one on other contracts, on a contract, in order of time.
 
-    Nothing is written. Raises `NotFoundError`.
+    Nothing is written. Raises `NotFoundError`, and `InvalidError` for a rule whose figures of the past are not kept.
     """
     rule, contract = get_rule(connection, rule_id), get_contract(connection, contract_id)
+    _refuse(rule)
     if rule.kind == "anomaly":
         return tuple(_of_hours(connection, contract, rule))
     if rule.kind == "new_group":
         return tuple(_of_groups(connection, contract, rule))
+    if rule.kind == "invoice_total":
+        return tuple(_of_invoices(connection, contract, rule))
+    if rule.kind == "forecast":
+        return tuple(_crossings(rule, _forecasts(connection, contract, rule)))
     seen = {"period": _in_periods, "day": _in_days, "term": _of_lots}[rule.span](connection, contract, rule)
     zone = contract.entity_zone
     moments = ((day, local_midnight(day + DAY, zone), span_start, figure) for day, span_start, figure in seen)
@@ -75,6 +84,17 @@ def scored_alarms(
         if one.state == "raised"
     ]
     return found, scored(alarms, attacks)
+
+
+def _refuse(rule: AlertRule) -> None:
+    why = {
+        "usage_silent": "when usage came is not known by day",
+        "payment_failed": "which invoices were paid at the time is not known by day",
+    }.get(rule.kind)
+    if rule.kind == "spend" and rule.group_key is not None:
+        why = "the books do not know what a group cost by day; replay a usage rule of that group"
+    if why is not None:
+        raise InvalidError(f"alert rule {rule.rule_id} on {rule.kind} cannot be replayed: {why}")
 
 
 def _crossings(rule: AlertRule, seen: Iterable[tuple[date, datetime, datetime, Decimal]]) -> Iterator[Replayed]:
@@ -117,6 +137,11 @@ def _in_days(connection: sa.Connection, contract: Contract, rule: AlertRule) -> 
 
 def _parts(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Seen]:
     """Yield what each day adds to each period, in order of days."""
+    if rule.group_key is not None:
+        periods = [one.period for one in list_periods(connection, contract.contract_id)]
+        for used in (used for period in periods for used in used_by(connection, contract, rule, period)):
+            yield used.day, used.period_start, used.figure
+        return
     facts = {"contract_id": contract.contract_id, "product_id": rule.product_id}
     for row in connection.execute(_BY_DAY, facts):
         yield row.day, row.period_start, row.quantity if rule.kind == "usage" else row.amount
@@ -142,11 +167,45 @@ def _of_lots(connection: sa.Connection, contract: Contract, rule: AlertRule) -> 
             if lot.start <= at:
                 pace = total([own[earlier] for earlier in lately if earlier in own])
                 balances.append(LotBalance(lot.lot_id, lot.amount, lot.start, lot.end, drawn[lot.lot_id], pace))
-        figure = lot_figure(rule, balances, as_of=at, zone=zone)
+        figure = lot_figure(rule, contract, balances, as_of=at)
         if figure is not None:
             yield day, contract.start_at, figure
         day += DAY
 
+
+def _of_invoices(connection: sa.Connection, contract: Contract, rule: AlertRule) -> Iterator[Replayed]:
+    numbers: dict[datetime, int] = defaultdict(int)
+    for row in connection.execute(_INVOICES, {"contract_id": contract.contract_id}):
+        if crossing(rule.bounds, row.total, raised=False) == "raised":
+            numbers[row.period_start] += 1
+            day = local_date(row.created_at, contract.entity_zone)
+            number = 2 * numbers[row.period_start] - 1
+            yield Replayed(day, row.created_at, row.period_start, number, "raised", row.total)
+
+
+def _forecasts(
+    connection: sa.Connection, contract: Contract, rule: AlertRule
+) -> Iterator[tuple[date, datetime, datetime, Decimal]]:
+    """Yield the forecast of the period that runs in the last instant of each day."""
+    zone = contract.entity_zone
+    spent: dict[tuple[date, datetime], Decimal] = defaultdict(Decimal)
+    for day, period_start, figure in _parts(connection, contract, rule):
+        spent[day, period_start] = EXACT.add(spent[day, period_start], figure)
+    if contract.accrued_at is None or contract.accrued_at < contract.start_at:
+        return
+    day, last = local_date(contract.start_at, zone), local_date(contract.accrued_at, zone)
+    while day <= last and (contract.end_at is None or local_midnight(day, zone) < contract.end_at):
+        at = local_midnight(day + DAY, zone) - INSTANT
+        running, days = contract.periods(at)[-1], full_days(contract, at)
+        reached = total([part for (on, start), part in spent.items() if start == running.start and on <= day])
+        lately = total([part for (on, _), part in spent.items() if day - days * DAY <= on < day])
+        yield day, at + INSTANT, running.start, forecast(reached, lately, days=days, left=running.end - at)
+        day += DAY
+
+
+_INVOICES = sa.text("""
+select created_at, period_start, total from invoice where contract_id = :contract_id order by created_at, invoice_id
+""")
 
 _BY_DAY = sa.text("""
 select day, period_start, sum(amount) as amount, coalesce(sum(quantity) filter (where kind = 'usage'), 0) as quantity

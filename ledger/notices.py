@@ -69,6 +69,17 @@ def _cleared(fact: Fact) -> tuple[str, str]:
     )
 
 
+def _released(fact: Fact) -> tuple[str, str]:
+    data = fact.data
+    return (
+        f"Alert {data['rule_id']} released by {data['released_by']}{_of_contract(fact)}",
+        (
+            f"{data['released_by']} released the gates that alert {data['rule_id']} held{_of_contract(fact)}: "
+            f"{data['reason']}"
+        ),
+    )
+
+
 def _begun(fact: Fact) -> tuple[str, str]:
     charged, granted = _money(fact, "charged"), _money(fact, "granted")
     return (
@@ -99,21 +110,29 @@ def _failed(fact: Fact) -> tuple[str, str]:
     )
 
 
+_OBSERVED: Mapping[str, str] = {
+    "commit_used": "the use of lot {lot_id}",
+    "balance_amount": "the prepaid balance",
+    "balance_percent": "the prepaid balance",
+    "balance_days": "the time that the prepaid balance lasts",
+    "anomaly": "the usage{product} of an hour",
+    "new_group": "the part of a group not seen before in the usage{product} of a day",
+    "invoice_total": "the total of invoice {invoice_id}",
+    "credit_expiring": "what expires of the prepaid balance within {days} days",
+    "forecast": "the forecast of spend{product}",
+    "usage_silent": "the time without usage",
+    "payment_failed": "the number of failed attempts to collect",
+}
+
+
 def _observed(data: Mapping[str, Any]) -> str:
+    named = {name: data.get(name) for name in ("lot_id", "invoice_id", "days")}
     product = f" of product {data['product_id']}" if data.get("product_id") else ""
-    match data["kind"]:
-        case "commit_used":
-            return f"the use of lot {data.get('lot_id')}"
-        case "balance_amount" | "balance_percent":
-            return "the prepaid balance"
-        case "balance_days":
-            return "the time that the prepaid balance lasts"
-        case "anomaly":
-            return f"the usage{product} of an hour"
-        case "new_group":
-            return f"the part of a group not seen before in the usage{product} of a day"
-        case kind:
-            return f"{kind.replace('_', ' ')}{product}"
+    words = _OBSERVED.get(data["kind"])
+    if words is not None:
+        return words.format(product=product, **named)
+    group = f" of {data['group_key']} {data['group_value']}" if data.get("group_key") else ""
+    return f"{data['kind'].replace('_', ' ')}{product}{group}"
 
 
 def _within(data: Mapping[str, Any]) -> str:
@@ -134,7 +153,7 @@ def _money(fact: Fact, name: str) -> str:
 
 def _figure(number: str, unit: str) -> str:
     """Write a figure in full with its unit: 5,000.12 EUR, 18.2 percent, 3 days."""
-    plural = "s" if unit == "day" and number != "1" else ""
+    plural = "s" if unit in ("day", "hour", "attempt") and number != "1" else ""
     return f"{Decimal(number):,f} {unit}{plural}"
 
 
@@ -170,6 +189,7 @@ _RECHARGE = frozenset({"number", "invoice_id", "granted", "charged", "currency"}
 _KINDS: Mapping[str, _Kind] = {
     "alert.raised": _Kind(_ALERT, _raised),
     "alert.cleared": _Kind(_ALERT, _cleared),
+    "alert.released": _Kind(frozenset({"rule_id", "reason", "released_by"}), _released),
     "recharge.begun": _Kind(_RECHARGE, _begun),
     "recharge.paid": _Kind(_RECHARGE, _paid),
     "recharge.failed": _Kind(_RECHARGE, _failed),

@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger import schema
+from ledger.alerts import is_watched, raise_for_payments, watching_payments
 from ledger.checks import check_text
 from ledger.contracts import get_contract
 from ledger.database import Json
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
+from ledger.intake.attribution import mark_contract
 from ledger.invoices import Invoice, InvoiceState, get_invoice, open_amount
 from ledger.months import open_day
 from ledger.transfers import Account, AccountCode, Transfer, post
@@ -168,11 +170,18 @@ def mark_unknown(connection: sa.Connection, attempt_id: str) -> None:
 def settle_declined(
     connection: sa.Connection, attempt_id: str, *, decline_code: str, advice_code: str | None, at: datetime
 ) -> Attempt:
-    """Record a decline; raise `ConflictError` when the attempt is settled otherwise."""
+    """Record a decline, and raise the alerts that watch for it.
+
+    Raises `ConflictError` when the attempt is settled otherwise.
+    """
+    invoice = get_invoice(connection, _attempt(connection, attempt_id).invoice_id)
+    watched = watching_payments(connection, invoice.contract_id)
     attempt = _lock_attempt(connection, attempt_id)
     if attempt.state in UNSETTLED:
         codes = {"decline_code": decline_code, "advice_code": advice_code}
         _update_attempt(connection, attempt_id, state="declined", settled_at=at, **codes)
+        if watched is not None:
+            raise_for_payments(connection, watched, at=at)
     elif (attempt.state, attempt.decline_code, attempt.advice_code) != ("declined", decline_code, advice_code):
         raise ConflictError(_settled(attempt, f"declined with {decline_code}"))
     return _attempt(connection, attempt_id)
@@ -324,6 +333,8 @@ def _record(connection: sa.Connection, invoice: Invoice, payment: Payment) -> Pa
     post(connection, _postings(connection, invoice, payment, applied), source=f"payment/{payment.payment_id}")
     if open_amount(connection, invoice.invoice_id) == 0:
         _set_invoice_state(connection, invoice.invoice_id, "paid")
+        if is_watched(connection, invoice.contract_id):
+            mark_contract(connection, invoice.contract_id)  # its next accrual clears what failed attempts raised
     return get_payment(connection, payment.payment_id)
 
 

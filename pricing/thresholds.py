@@ -1,6 +1,7 @@
 """Thresholds: whether a figure crosses one, and when it has gone back far enough to cross it again."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Literal
 
@@ -10,6 +11,8 @@ Crossing = Literal["raised", "cleared"]
 Direction = Literal["rising", "falling", "above"]
 
 HUNDRED = Decimal(100)
+A_DAY = timedelta(days=1)
+AN_INSTANT = timedelta(microseconds=1)
 MOST_DAYS = Decimal(36_500)
 """What a balance lasts at most, in days: a hundred years stand for any time longer, and for no draws at all."""
 
@@ -53,6 +56,24 @@ def days_left(left: Decimal, drawn: Decimal, *, days: int) -> Decimal:
         return MOST_DAYS
     lasts = WIDE.divide(EXACT.multiply(left, Decimal(days)), drawn)
     return MOST_DAYS if lasts >= MOST_DAYS else lasts.quantize(LEDGER_SCALE, context=WIDE)
+
+
+def forecast(spent: Decimal, lately: Decimal, *, days: int, left: timedelta) -> Decimal:
+    """Return what a period comes to when each day that is `left` costs as much as a day did `lately`, in whole `days`.
+
+    That is spent + lately / days x left, in twelve decimals; only what is spent where there was no whole day, or no
+    time is left.
+    """
+    if days <= 0 or left <= timedelta():
+        return spent
+    instants, in_days = left // AN_INSTANT, days * (A_DAY // AN_INSTANT)
+    return EXACT.add(spent, to_ledger_scale(WIDE.divide(EXACT.multiply(lately, Decimal(instants)), Decimal(in_days))))
+
+
+def hours_of(span: timedelta) -> Decimal:
+    """Return the hours of a span, in whole seconds and twelve decimals; 0 for one below zero."""
+    seconds = max(span, timedelta()) // timedelta(seconds=1)
+    return to_ledger_scale(WIDE.divide(Decimal(seconds), Decimal(3600)))
 
 
 def _is_crossed(threshold: Threshold, observed: Decimal) -> bool:

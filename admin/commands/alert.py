@@ -14,8 +14,9 @@ from admin.connections import books
 from admin.errors import DoorError
 from admin.plain import decimal_text
 from admin.screen import moment, money, say, say_json, show_table
-from ledger import alert_backtest, alert_rules, alerts
-from ledger.alert_rules import AlertRule, RuleKind, Span
+from ledger import alert_actions, alert_backtest, alert_rules, alerts
+from ledger.alert_kinds import IN_MONEY, Action, RuleKind, Span
+from ledger.alert_rules import AlertRule
 from ledger.alerts import Alert
 from ledger.contracts import get_contract
 from pricing.calendar import Period
@@ -40,7 +41,7 @@ Bound = Annotated[
         "--threshold",
         metavar="NUMBER",
         parser=parse_figure,
-        help="In the contract's currency, the product's unit, percent, days or, of an anomaly, usual spreads.",
+        help="In the contract's currency, the product's unit, percent, days, hours, attempts or usual spreads.",
     ),
 ]
 Rearm = Annotated[
@@ -61,6 +62,29 @@ Over = Annotated[
 ]
 
 
+def parse_group(text: str) -> tuple[str, str]:
+    """Read a group key and its value, KEY=VALUE; raise a usage error naming the form."""
+    key, equals, value = text.partition("=")
+    if not key or not equals or not value:
+        raise typer.BadParameter(f"{text!r} is no group; write it as KEY=VALUE, such as model=large")
+    return key, value
+
+
+OfGroup = Annotated[
+    tuple[str, str] | None,
+    typer.Option("--group", metavar="KEY=VALUE", parser=parse_group, help="Only what has this value of a group key."),
+]
+AheadDays = Annotated[
+    int | None, typer.Option("--days", metavar="N", help="How far credit_expiring looks ahead, in days.")
+]
+Does = Annotated[
+    Action,
+    typer.Option(
+        "--action", help="Only tell (notify), hold the customer's gates (hold_gate), or cap what is spent (cap)."
+    ),
+]
+
+
 @application.command(epilog="Example: meterbook alert create budget --kind spend --threshold 5000 --contract acme-payg")
 def create(
     rule: RuleId,
@@ -72,18 +96,24 @@ def create(
     on_all: OnAll = False,
     product: OnProduct = None,
     lot: OnLot = None,
+    group: OfGroup = None,
+    days: AheadDays = None,
     span: Over = None,
     rearm: Rearm = Decimal(0),
+    action: Does = "notify",
     by: By,
     as_json: AsJson = False,
 ) -> None:
-    """Watch a threshold: spend or usage that reaches it raises an alert, or a balance that falls to it.
+    """Watch a threshold: a figure that reaches it raises an alert, or a balance that falls to it.
 
     The alert clears when the figure is back, by the margin of --rearm, and may then be raised again. Each crossing is
     told once. Balances are of the lots in force: their amount, percent of what was granted, or days at the pace of the
     last week; commit_used is the percentage of one lot that is drawn. An anomaly is an hour of usage that is further
     above its usual figure than so many times the usual spread (6 is a good start); a new_group is one that makes such a
-    percentage of a day's usage and was not there in the 28 days before.
+    percentage of a day's usage and was not there in the 28 days before. A forecast is what the period comes to at the
+    pace of the last week; usage_silent counts the hours without usage, payment_failed the attempts to collect that
+    failed. With --action hold_gate all gates of the customer stay closed while the alert stands, until it clears or
+    `meterbook alert release`; with cap the gates never let more be spent in the span than the threshold.
     """
     if on_all == (contract is not None or customer is not None):
         raise DoorError("a rule is on one thing; give --contract CONTRACT, --customer CUSTOMER or --all")
@@ -99,6 +129,9 @@ def create(
             customer_id=customer,
             product_id=product,
             lot_id=lot,
+            group=group,
+            days=days,
+            action=action,
             by=by,
         )
     if as_json:
@@ -118,6 +151,27 @@ def disable(rule: RuleId, *, as_json: AsJson = False) -> None:
     say(f"alert rule {found.rule_id} is disabled since {moment(found.disabled_at)}")
 
 
+@application.command(
+    epilog="Example: meterbook alert release leak acme-payg --reason 'key rotated, the customer confirmed'"
+)
+def release(
+    rule: RuleId,
+    contract: Annotated[str, typer.Argument(metavar="CONTRACT", help="The contract whose alert holds gates.")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why the gates may open.")],
+    by: By,
+    as_json: AsJson = False,
+) -> None:
+    """Release the gates that the alerts of a rule on a contract hold; what crosses after that holds them again."""
+    with books() as connection:
+        found = alert_actions.release_alerts(connection, rule, contract, reason=reason, by=by, at=datetime.now(UTC))
+    if as_json:
+        say_json(found)
+        return
+    for one in found:
+        say(f"alert {one.rule_id} from {moment(one.span_start)} is released since {moment(one.released_at)}")
+
+
 @application.command(epilog="Example: meterbook alert rules --contract acme-payg")
 def rules(*, contract: OfContract = None, as_json: AsJson = False) -> None:
     """List all rules, or those on a contract: its own, its customer's and those on all."""
@@ -127,16 +181,17 @@ def rules(*, contract: OfContract = None, as_json: AsJson = False) -> None:
         say_json(found)
         return
     show_table(
-        ("rule", "kind", "on", "of", "span", "threshold", "rearm", "by", "disabled"),
+        ("rule", "kind", "on", "of", "span", "threshold", "rearm", "action", "by", "disabled"),
         [
             (
                 one.rule_id,
                 one.kind,
                 _scope(one),
-                one.lot_id or one.product_id or "all",
+                _part(one),
                 one.span,
                 decimal_text(one.threshold),
                 decimal_text(one.rearm),
+                one.action,
                 one.created_by,
                 moment(one.disabled_at),
             )
@@ -188,7 +243,7 @@ def backtest(
     with books() as connection:
         found, score = alert_backtest.scored_alarms(connection, rule, contract, attacks)
         currency = get_contract(connection, contract).currency
-        in_money = alert_rules.get_rule(connection, rule).kind in ("spend", "balance_amount")
+        in_money = alert_rules.get_rule(connection, rule).kind in IN_MONEY
     if as_json:
         say_json(found if labels is None else {"crossings": found, "score": score})
         return
@@ -266,7 +321,15 @@ def _show_alerts(found: Sequence[Alert]) -> None:
 def _what(rule: AlertRule) -> str:
     of_part = "" if rule.product_id is None else f" of product {rule.product_id}"
     of_part += "" if rule.lot_id is None else f" of lot {rule.lot_id}"
+    of_part += "" if rule.group_key is None else f" of {rule.group_key}={rule.group_value}"
+    of_part += "" if rule.days is None else f" within {rule.days} days"
     return f"{rule.kind}{of_part} at {decimal_text(rule.threshold)}"
+
+
+def _part(rule: AlertRule) -> str:
+    """Say in short what of a contract a rule is on."""
+    parts = [rule.lot_id or rule.product_id, f"{rule.group_key}={rule.group_value}" if rule.group_key else None]
+    return " ".join(part for part in parts if part) or "all"
 
 
 def _scope(rule: AlertRule) -> str:

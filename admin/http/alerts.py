@@ -1,4 +1,4 @@
-"""`/v1/alert-rules`: thresholds on spend, usage, balances and what is unusual; `GET /v1/alerts`: what crossed them."""
+"""`/v1/alert-rules`: thresholds on spend, usage, balances and what is unusual; `/v1/alerts`: what crossed them."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from admin.http.answers import WITHOUT_KEY, Problem, json_answer
 from admin.http.parts import PartsOf, bearer_of_key
 from admin.http.texts import LONGEST, WITHOUT_NUL, OptionalQueryText, PathText
-from ledger.alert_rules import AlertRule, RuleKind, Span, create_rule, disable_rule, list_rules
+from ledger.alert_actions import Release, release_alerts
+from ledger.alert_kinds import Action, RuleKind, Span
+from ledger.alert_rules import AlertRule, create_rule, disable_rule, list_rules
 from ledger.alerts import Alert, list_alerts
 from ledger.api_keys import ApiKey
 
@@ -21,6 +23,15 @@ router = APIRouter(tags=["alerts"])
 
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST, pattern=WITHOUT_NUL)]
 Figure = Annotated[str, Field(pattern=DECIMAL)]
+
+
+class Group(BaseModel):
+    """One value of a group key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Name
+    value: Name
 
 
 class NewAlertRule(BaseModel):
@@ -37,7 +48,7 @@ class NewAlertRule(BaseModel):
     rule_id: Name
     kind: RuleKind
     threshold: Figure = Field(
-        description="In the contract's currency, the product's unit, percent, days or usual spreads."
+        description="In the contract's currency, the product's unit, percent, days, hours, attempts or usual spreads."
     )
     rearm: Figure = Field(default="0", description="How far the figure goes back before the alert clears.")
     span: Span | None = Field(
@@ -47,6 +58,21 @@ class NewAlertRule(BaseModel):
     customer_id: Name | None = None
     product_id: Name | None = Field(default=None, description="Null: all products.")
     lot_id: Name | None = Field(default=None, description="The lot of `commit_used`.")
+    group: Group | None = Field(default=None, description="Of spend and usage: only what has this value of a key.")
+    days: int | None = Field(default=None, ge=1, le=3_650, description="How far `credit_expiring` looks ahead.")
+    action: Action = Field(
+        default="notify",
+        description="`hold_gate` holds the customer's gates while the alert stands; `cap` lets no more be spent.",
+    )
+
+
+class Reason(BaseModel):
+    """Why the gates that alerts hold may open."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    contract_id: Name
+    reason: Name
 
 
 @router.get(
@@ -94,6 +120,9 @@ def post_alert_rule(wanted: NewAlertRule, parts: PartsOf, key: Annotated[ApiKey,
             customer_id=wanted.customer_id,
             product_id=wanted.product_id,
             lot_id=wanted.lot_id,
+            group=None if wanted.group is None else (wanted.group.key, wanted.group.value),
+            days=wanted.days,
+            action=wanted.action,
             by=f"API key {key.name}",
         )
     return json_answer(rule)
@@ -113,6 +142,32 @@ def post_disabled(rule_id: PathText, parts: PartsOf) -> Response:
     """Let a rule raise and clear nothing any more; doing it again changes nothing."""
     with parts.engine.begin() as connection:
         return json_answer(disable_rule(connection, rule_id, at=datetime.now(UTC)))
+
+
+@router.post(
+    "/v1/alert-rules/{rule_id}/release",
+    summary="Release the gates that alerts hold",
+    responses={
+        200: {"model": list[Release], "description": "The releases, by this request or by the same one before."},
+        **WITHOUT_KEY,
+        404: {"model": Problem, "description": "There is no such rule or contract."},
+        409: {"model": Problem, "description": "The rule holds no gates, or no alert of it stands on the contract."},
+    },
+)
+def post_released(
+    rule_id: PathText, wanted: Reason, parts: PartsOf, key: Annotated[ApiKey, Depends(bearer_of_key)]
+) -> Response:
+    """Release the gates that the alerts of a rule on a contract hold; what crosses after that holds them again."""
+    with parts.engine.begin() as connection:
+        found = release_alerts(
+            connection,
+            rule_id,
+            wanted.contract_id,
+            reason=wanted.reason,
+            by=f"API key {key.name}",
+            at=datetime.now(UTC),
+        )
+    return json_answer(found)
 
 
 @router.get(

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from ledger import schema
 from ledger.accrual import accrue
-from ledger.alert_rules import AlertRule, RuleKind, Span, create_rule
+from ledger.alert_kinds import Action, RuleKind, Span
+from ledger.alert_rules import AlertRule, create_rule
 from ledger.alerts import list_alerts
 
 Told = tuple[str, str, int, str, str]
@@ -25,6 +26,9 @@ def rule(
     customer: str | None = None,
     product: str | None = None,
     lot: str | None = None,
+    group: tuple[str, str] | None = None,
+    days: int | None = None,
+    action: Action = "notify",
 ) -> AlertRule:
     """Create a rule on the contract plan, or on what is named."""
     return create_rule(
@@ -38,6 +42,9 @@ def rule(
         customer_id=customer,
         product_id=product,
         lot_id=lot,
+        group=group,
+        days=days,
+        action=action,
         by="ada",
     )
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.accrual import accrue
 from ledger.alert_backtest import backtest, scored_alarms
-from ledger.alert_rules import RuleKind
+from ledger.alert_kinds import RuleKind
 from ledger.anomalies import hours_watched
 from ledger.contracts import get_contract
 from ledger.customers import Customer, create_customer
