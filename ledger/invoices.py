@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from ledger import schema
 from ledger.accrual import freeze_period
 from ledger.adjustments import bill_adjustments, pending_adjustments
+from ledger.alerts import raise_for_invoice
 from ledger.checks import check_text
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of
 from ledger.errors import NotFoundError, StateError
@@ -330,7 +331,9 @@ def _store(
     ]
     if rows:
         connection.execute(insert(schema.invoice_line), rows)
-    return get_invoice(connection, invoice_id)
+    stored = get_invoice(connection, invoice_id)
+    raise_for_invoice(connection, contract, invoice_id, amount=stored.total, period_start=period.start, at=at)
+    return stored
 
 
 def _take_number(connection: sa.Connection, entity_id: str, at: datetime) -> tuple[str, date]:
