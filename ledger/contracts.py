@@ -40,6 +40,7 @@ from ledger.terms_codec import (
 )
 from pricing.calendar import Anchor, Period, needs_quarter_hours, periods
 from pricing.checks import check_versions
+from pricing.commits import lots_of_commit, segments_of
 from pricing.errors import TermsError
 from pricing.money import currency
 from pricing.prices import Cadence
@@ -171,10 +172,17 @@ def lots_of(connection: sa.Connection, contract_id: str) -> tuple[Lot, ...]:
     return tuple(
         Lot(
             r.lot_id, r.name, r.amount, r.start_at, r.ends_at, tuple(r.products), r.priority, r.cost_basis,
-            tuple(sorted(r.groups.items())),
+            tuple(sorted(r.groups.items())), r.kind == "postpaid", r.instalments_of, r.paid,
         )
         for r in rows
     )  # fmt: skip
+
+
+def voided_lots(connection: sa.Connection, contract_id: str) -> frozenset[str]:
+    """Return the ids of a contract's lots that a person ended."""
+    lot, change = schema.lot.c, schema.lot_change.c
+    voids = sa.select(change.lot_id).join(schema.lot).where(lot.contract_id == contract_id, change.kind == "void")
+    return frozenset(connection.execute(voids).scalars())
 
 
 def recorded_definition(connection: sa.Connection, contract_id: str) -> ContractDefinition:
@@ -291,9 +299,10 @@ def _start_problems(
 def commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
     """Return when commits begin and end, by the words that name them."""
     return {
-        f"commit {commit.commit_id} {name}": moment
+        f"commit {commit.commit_id} {f'access {n} ' if commit.access else ''}{name}": moment
         for commit in commits
-        for name, moment in (("start", commit.start), ("end", commit.end))
+        for n, segment in enumerate(segments_of(commit), start=1)
+        for name, moment in (("start", segment.start), ("end", segment.end))
     }
 
 
@@ -432,18 +441,22 @@ def insert_lots(connection: sa.Connection, contract_id: str, commits: Sequence[C
     """Record the lots that commits grant; the caller has checked them. Raises `ConflictError` for a taken id."""
     rows = [
         {
-            "lot_id": f"{contract_id}.{commit.commit_id}",
+            "lot_id": lot.lot_id,
             "contract_id": contract_id,
-            "name": commit.name,
-            "amount": commit.amount,
-            "start_at": commit.start,
-            "end_at": commit.end,
-            "products": list(commit.products),
-            "groups": dict(commit.groups),
-            "priority": commit.priority,
-            "cost_basis": 1,
+            "name": lot.name,
+            "amount": lot.amount,
+            "start_at": lot.start,
+            "end_at": lot.end,
+            "products": list(lot.products),
+            "groups": dict(lot.groups),
+            "priority": lot.priority,
+            "cost_basis": lot.cost_basis,
+            "kind": "postpaid" if lot.is_postpaid else "commit",
+            "instalments_of": lot.instalments_of,
+            "paid": lot.paid,
         }
         for commit in commits
+        for lot in lots_of_commit(commit, f"{contract_id}.{commit.commit_id}")
     ]
     if not rows:
         return

@@ -1,7 +1,7 @@
 """Invoices: drafted from rated figures, reviewed, and finalised with their number and postings in one transaction.
 
-An invoice bills usage in arrears, fees and commits in advance. Lines are rounded to the currency's minor unit; what
-rounding changes is posted to `rounding`, so that `unbilled_receivable` of an invoiced period is exactly 0.
+An invoice bills usage and true-ups in arrears, fees and commits in advance. Lines are rounded to the currency's minor
+unit; what rounding changes is posted to `rounding`, so that `unbilled_receivable` of an invoiced period is exactly 0.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ from ledger.alerts import raise_for_invoice
 from ledger.checks import check_text
 from ledger.contracts import Contract, get_contract, lock_contract, lock_customer_of
 from ledger.errors import NotFoundError, StateError
-from ledger.invoice_lines import commits_due, fees_due
+from ledger.invoice_lines import commits_due, fees_due, true_ups_due
+from ledger.lots import post_true_ups
 from ledger.months import open_day
 from ledger.periods import list_periods, record_invoiced
 from ledger.transfers import Account, Transfer, post
@@ -85,7 +86,10 @@ def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) 
     if _is_stored(connection, invoice_id):
         return get_invoice(connection, invoice_id)
     first = contract.periods(contract.start_at)[0]
-    lines = [*fees_due(connection, contract, until=first.start), *commits_due(connection, contract, first)]
+    lines = [
+        *fees_due(connection, contract, until=first.start),
+        *commits_due(connection, contract, first, until=first.start),
+    ]
     if not lines:
         return None
     return _store(
@@ -94,7 +98,7 @@ def draft_opening(connection: sa.Connection, contract_id: str, *, at: datetime) 
 
 
 def draft_period(connection: sa.Connection, contract_id: str, period_start: datetime, *, at: datetime) -> Invoice:
-    """Freeze a period and draft its invoice: usage, fees due up to the next, commits, and what came late before.
+    """Freeze a period and draft its invoice: usage, fees due up to the next, commits, what came late, true-ups.
 
     The contract's policy decides whether a person reviews it. Returns the stored one when called again. Raises what
     `freeze_period` raises.
@@ -108,9 +112,12 @@ def draft_period(connection: sa.Connection, contract_id: str, period_start: date
     lines = [
         *rated.lines,
         *fees_due(connection, contract, until=period.end),
-        *commits_due(connection, contract, period),
+        *commits_due(connection, contract, period, until=period.end),
     ]
     lines += bill_adjustments(connection, contract, room=total([line.amount for line in lines]), at=at)
+    post_true_ups(connection, contract, as_of=contract.accrued_at or at)
+    room = total([line.amount for line in lines])
+    lines += true_ups_due(connection, contract, until=period.end, room=room)
     flags = _flags(connection, contract, period, total([line.amount for line in lines]))
     return _store(
         connection, contract, invoice_id=invoice_id, kind="period", period=period, lines=lines, flags=flags, at=at
@@ -144,7 +151,9 @@ def draft_late(connection: sa.Connection, contract_id: str, invoice_id: str, *, 
     if late_invoice_due(connection, contract_id) != invoice_id:
         return None
     adjusted = [adjustment.period for adjustment in pending_adjustments(connection, contract)]
-    lines = bill_adjustments(connection, contract, room=ZERO, at=at)
+    lines = [*bill_adjustments(connection, contract, room=ZERO, at=at)]
+    room = total([line.amount for line in lines])
+    lines += true_ups_due(connection, contract, until=contract.end_at or adjusted[-1].end, room=room)
     if not lines:
         return None
     span = Period(adjusted[0].start, adjusted[-1].end)
@@ -375,10 +384,11 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
                 net = EXACT.add(net, line.amount)
                 late = EXACT.add(late, line.exact)
             case "fee" | "commit":
-                dimension = "product" if line.kind == "fee" else "lot"
+                whole = "commit" if line.unit == "instalment" else "lot"
+                dimension = "product" if line.kind == "fee" else whole
                 deferred = account("deferred_revenue", dimensions=((dimension, line.product_id),))
                 billed.append((str(position), deferred, line.amount, line.exact))
-            case "fee_in_arrears":
+            case "fee_in_arrears" | "true_up":
                 billed.append((str(position), account("unbilled_receivable"), line.amount, line.exact))
             case _:
                 assert_never(line.kind)
@@ -397,12 +407,13 @@ def _postings(connection: sa.Connection, invoice: Invoice, day: date) -> list[Tr
 
 def _unbilled(connection: sa.Connection, invoice: Invoice) -> Decimal:
     """Return the exact amount of usage that accrual posted as unbilled for the invoice's period until it was frozen."""
-    accrued = schema.accrued.c
+    accrued, lot = schema.accrued.c, schema.lot.c
+    postpaid = sa.select(lot.lot_id).where(lot.contract_id == invoice.contract_id, lot.kind == "postpaid")
     query = (
         sa.select(sa.func.coalesce(sa.func.sum(accrued.frozen_amount), 0))
         .where(accrued.contract_id == invoice.contract_id)
         .where(accrued.period_start == invoice.period.start)
-        .where(accrued.lot_id == "")
+        .where(sa.or_(accrued.lot_id == "", accrued.lot_id.in_(postpaid)))
         .where(accrued.kind == "usage")
     )
     return Decimal(connection.execute(query).scalar_one())

@@ -15,16 +15,18 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.checks import check_aware, check_slug, check_text
 from ledger.contract_checks import grid_problems
-from ledger.contracts import Contract, get_contract, lock_both, refuse, terms_of
+from ledger.contracts import Contract, get_contract, lock_both, lots_of, refuse, terms_of, voided_lots
 from ledger.definitions import RECHARGE_ID
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.gates import project_gates
 from ledger.intake.attribution import mark_contract
 from ledger.periods import frozen_until, list_periods
-from ledger.shares import ACCRUED, LARGEST, Place, Share, left_of, post_difference, standing
+from ledger.shares import ACCRUED, LARGEST, Place, Share, drawn_from_lots, post_difference, standing
 from pricing.calendar import local_date
-from pricing.expiry import is_settled, next_boundary
-from pricing.money import ZERO, to_ledger_scale
+from pricing.checks import named_products, unsplit_problem
+from pricing.commits import paid_share, prepaid, shortfalls
+from pricing.expiry import end_of, is_settled, next_boundary
+from pricing.money import EXACT, ZERO, to_ledger_scale
 from pricing.product_checks import is_fee
 from pricing.segments import terms_in_force
 from pricing.terms import Lot, Terms
@@ -32,7 +34,7 @@ from pricing.terms import Lot, Terms
 FIRST_YEAR, LAST_YEAR = 2000, 2999
 HIGHEST_PRIORITY = 1_000_000
 
-LotKind = Literal["commit", "promotional"]
+LotKind = Literal["commit", "postpaid", "promotional"]
 ChangeKind = Literal["void", "expiry"]
 
 
@@ -51,7 +53,7 @@ class LotChange:
 class RecordedLot:
     """A lot as it is recorded: `granted_end` is the end that it was granted with, `changes` what came since, in order.
 
-    `granted_by` and `reason` are those of a promotional lot; a commit has those of its contract.
+    `granted_by` and `reason` are those of a promotional lot; a commit, postpaid or not, has those of its contract.
     """
 
     lot_id: str
@@ -62,6 +64,7 @@ class RecordedLot:
     start_at: datetime
     granted_end: datetime | None
     products: tuple[str, ...]
+    groups: tuple[tuple[str, str], ...]
     priority: int
     cost_basis: Decimal
     granted_by: str | None
@@ -102,6 +105,7 @@ def grant_credit(
     start: datetime,
     end: datetime | None,
     products: Sequence[str] = (),
+    groups: Sequence[tuple[str, str]] = (),
     priority: int = 100,
     reason: str,
     by: str,
@@ -110,8 +114,9 @@ def grant_credit(
     """Grant a promotional credit as the lot CONTRACT.CREDIT, which pays usage in [start, end) and costs nothing.
 
     `amount` is in the contract's currency; an `end` of None lets it serve until the contract ends. `products` limits it
-    to these product ids; empty serves all usage. The same credit again is harmless; another one under its id is a
-    `ConflictError`. Raises `InvalidError` with everything that is wrong, `StateError` for a start that is invoiced.
+    to these product ids or tags, empty serves all usage, and `groups` to usage with all these group values. The same
+    credit again is harmless; another one under its id is a `ConflictError`. Raises `InvalidError` with everything that
+    is wrong, `StateError` for a start that is invoiced.
     """
     check_slug("credit", credit_id)
     if credit_id.startswith(RECHARGE_ID):
@@ -127,7 +132,7 @@ def grant_credit(
             raise InvalidError(f"credit {credit_id!r} must not begin as the lots of credit {agreed.grant_id} do")
     wanted = RecordedLot(
         f"{contract_id}.{credit_id}", contract_id, name, "promotional", amount, start, end,
-        tuple(products), priority, ZERO, by, reason, (),
+        tuple(products), tuple(sorted(groups)), priority, ZERO, by, reason, (),
     )  # fmt: skip
     if _is_recorded(connection, wanted):
         return "exists"
@@ -138,7 +143,7 @@ def grant_credit(
         *_window_problems(contract, start, end),
         *grid_problems({"start": start, "end": end}, bucket_minutes),
     ]
-    refuse(what, problems or _scope_problems(terms_of(connection, contract_id), start, end, products))
+    refuse(what, problems or _scope_problems(terms_of(connection, contract_id), wanted))
     _refuse_frozen(connection, contract_id, "the credit would start", start)
     connection.execute(
         _LOT.insert().values(
@@ -149,6 +154,7 @@ def grant_credit(
             start_at=start,
             end_at=end,
             products=[*products],
+            groups=dict(groups),
             priority=priority,
             cost_basis=ZERO,
             kind="promotional",
@@ -166,7 +172,18 @@ def _is_recorded(connection: sa.Connection, wanted: RecordedLot) -> bool:
     found = _lots(connection, _LOT.c.lot_id == wanted.lot_id)
     if not found:
         return False
-    compared = ("contract_id", "kind", "name", "amount", "start_at", "granted_end", "products", "priority", "reason")
+    compared = (
+        "contract_id",
+        "kind",
+        "name",
+        "amount",
+        "start_at",
+        "granted_end",
+        "products",
+        "groups",
+        "priority",
+        "reason",
+    )
     differing = [field for field in compared if getattr(found[0], field) != getattr(wanted, field)]
     if differing:
         raise ConflictError(
@@ -202,24 +219,29 @@ def _late_end_problems(contract: Contract, end: datetime | None) -> Iterator[str
         yield f"end {end.isoformat()} must not be after the contract's end {contract.end_at.isoformat()}"
 
 
-def _scope_problems(
-    versions: Sequence[Terms], start: datetime, end: datetime | None, products: Sequence[str]
-) -> Iterator[str]:
+def _scope_problems(versions: Sequence[Terms], wanted: RecordedLot) -> Iterator[str]:
     """Refuse a scope that pays nothing: no usage product of the terms in force while the credit serves."""
+    start, end, products, groups = wanted.start_at, wanted.granted_end, wanted.products, wanted.groups
     later = [terms.effective_from for terms in versions if start < terms.effective_from]
     moments = [start, *(moment for moment in later if end is None or moment < end)]
     in_force = [terms for terms in (terms_in_force(versions, moment) for moment in moments) if terms is not None]
-    sold = {price.product_id: is_fee(price.price) for terms in in_force for price in terms.prices}
-    usage = sorted(product_id for product_id, fee in sold.items() if not fee)
+    sold = [price for terms in in_force for price in terms.prices]
+    usage = sorted({price.product_id for price in sold if not is_fee(price.price)})
     if not usage:
         yield "the contract prices no usage in that time, so there is nothing to pay"
         return
-    for product_id in products:
-        if product_id not in usage:
-            word = "is a fee, which credits do not pay" if product_id in sold else "is no product of the contract then"
-            yield f"product {product_id} {word}; name some of {', '.join(usage)}, or none for all of them"
+    for name in products:
+        found = named_products(name, sold)
+        if all(is_fee(price.price) for price in found):
+            word = "is a fee, which credits do not pay" if found else "is no product of the contract then"
+            yield f"product {name} {word}; name some of {', '.join(usage)}, or none for all of them"
     if len(set(products)) < len(products):
         yield f"products {', '.join(products)} are named twice; name each once"
+    if len(dict(groups)) < len(groups):
+        yield f"groups {', '.join(key for key, _ in groups)} are named twice; give each key one value"
+    unsplit = unsplit_problem(products, groups, sold)
+    if unsplit is not None:
+        yield f"groups {unsplit}"
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -228,7 +250,8 @@ def _scope_problems(
 def void_lot(connection: sa.Connection, lot_id: str, *, reason: str, by: str, at: datetime) -> datetime:
     """End a lot at the next boundary of a usage bucket from `at` on, and return that end; what is left is voided.
 
-    What was drawn before it stays drawn. A credit that has not begun ends at its start. Voiding it again is harmless.
+    What was drawn before it stays drawn; what a postpaid commit has left is forgiven. One of these or a credit that has
+    not begun ends at its start. Voiding it again is harmless.
     Raises `NotFoundError`, and `StateError` for a lot that has ended, a commit that has not begun, and a moment that is
     invoiced.
     """
@@ -237,8 +260,9 @@ def void_lot(connection: sa.Connection, lot_id: str, *, reason: str, by: str, at
     if lot.is_voided and lot.end_at is not None:
         return lot.end_at
     end = max(next_boundary(at, bucket_minutes), lot.start_at)
-    if lot.end_at is not None and lot.end_at <= end:
-        raise StateError(f"lot {lot_id} ends at {lot.end_at.isoformat()} by itself; there is nothing to void after it")
+    over = end_of(lot.end_at, contract.end_at) if lot.kind == "postpaid" else lot.end_at
+    if over is not None and over <= end:
+        raise StateError(f"lot {lot_id} ends at {over.isoformat()} by itself; there is nothing to void after it")
     if lot.kind == "commit" and end <= lot.start_at:
         raise StateError(f"lot {lot_id} is a commit that begins at {lot.start_at.isoformat()}; void it after that")
     _refuse_frozen(connection, contract.contract_id, f"lot {lot_id} would end", end)
@@ -329,22 +353,51 @@ def _change(connection: sa.Connection, lot: RecordedLot, change: LotChange) -> N
 def post_expired(connection: sa.Connection, contract: Contract, lots: Sequence[Lot], *, as_of: datetime) -> int:
     """Bring breakage up to what ended paid lots have left, and return the number of transfers.
 
-    A lot is settled once the contract's grace for late usage has passed since its end. One that outlives its contract
-    stays owed until a person voids it. The contract is locked, and its usage is in the books.
+    A lot is settled once the contract's grace for late usage has passed since its end. A prepaid one that outlives its
+    contract stays owed until a person voids it; what a postpaid one has left is owed by the customer once it or its
+    contract has ended. The contract is locked, and its usage is in the books.
     """
     paid = [lot for lot in lots if lot.cost_basis]
     if not paid:
         return 0
-    left = left_of(connection, contract.contract_id, paid)
-    starts = [recorded.period.start for recorded in list_periods(connection, contract.contract_id)]
+    recorded = list_periods(connection, contract.contract_id)
+    starts = [one.period.start for one in recorded]
+    frozen = max((one.period.end for one in recorded if one.state != "open"), default=None)
     shares: dict[Place, Share] = {}
-    for lot in paid:
-        if lot.end is not None and is_settled(lot.end, contract.policy.invoicing.grace, as_of):
-            begun = max((start for start in starts if start <= lot.end), default=contract.start_at)
-            place = Place(begun, "", lot.lot_id, local_date(lot.end, contract.entity_zone))
-            shares[place] = Share("breakage", ZERO, left[lot.lot_id])
+    for lot, end, rest in _rests(connection, contract, paid, as_of=as_of, frozen=frozen):
+        begun = max((start for start in starts if start <= end), default=contract.start_at)
+        shares[Place(begun, "", lot.lot_id, local_date(end, contract.entity_zone))] = Share("breakage", ZERO, rest)
     stands = standing(connection, contract.contract_id, ACCRUED.c.kind == "breakage")
     return post_difference(connection, contract, shares, stands)
+
+
+def post_true_ups(connection: sa.Connection, contract: Contract, *, as_of: datetime) -> int:
+    """Bring the true-ups of a contract that has postpaid commits up to a period that has just been frozen."""
+    lots = lots_of(connection, contract.contract_id)
+    return post_expired(connection, contract, lots, as_of=as_of) if any(lot.is_postpaid for lot in lots) else 0
+
+
+def _rests(
+    connection: sa.Connection, contract: Contract, paid: Sequence[Lot], *, as_of: datetime, frozen: datetime | None
+) -> Iterator[tuple[Lot, datetime, Decimal]]:
+    """Yield the lots that are settled, when they ended, and the money of what they have left.
+
+    A postpaid one is settled by the invoice of its last period as well: that bills its true-up.
+    """
+    drawn = drawn_from_lots(connection, contract.contract_id)
+    grace = contract.policy.invoicing.grace
+    for lot in prepaid(paid):
+        if lot.end is not None and is_settled(lot.end, grace, as_of):
+            used = drawn.get(lot.lot_id, ZERO)
+            yield lot, lot.end, EXACT.subtract(paid_share(lot, lot.amount), paid_share(lot, used))
+    if all(not lot.is_postpaid for lot in paid):
+        return
+    missing = shortfalls(paid, drawn, voided_lots(connection, contract.contract_id), term_end=contract.end_at)
+    for lot in paid:
+        if lot.lot_id in missing:
+            end, rest = missing[lot.lot_id]
+            if is_settled(end, grace, as_of) or (frozen is not None and end <= frozen):
+                yield lot, end, rest
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------
@@ -368,6 +421,7 @@ def _lots(connection: sa.Connection, which: sa.ColumnElement[bool]) -> tuple[Rec
             start_at=row.start_at,
             granted_end=row.end_at,
             products=tuple(row.products),
+            groups=tuple(sorted(row.groups.items())),
             priority=row.priority,
             cost_basis=row.cost_basis,
             granted_by=row.granted_by,

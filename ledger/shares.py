@@ -18,6 +18,7 @@ from ledger.contracts import Contract, lots_of
 from ledger.months import first_open_day, hold_closed_months
 from ledger.transfers import WHOLE_DIGITS, Account, AccountCode, Transfer, post
 from pricing.calendar import local_date
+from pricing.commits import paid_share
 from pricing.errors import PricingError
 from pricing.money import EXACT, ZERO
 from pricing.rated import RatedPeriod
@@ -42,7 +43,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What belongs to a place. The usage's quantity stands where it is not drawn, so that it counts once."""
+    """What belongs to a place. The usage's quantity stands where it is not drawn, so that it counts once.
+
+    Breakage is money: what was paid for the rest of a prepaid lot, or is to be paid for that of a postpaid one.
+    """
 
     kind: AccruedKind
     quantity: Decimal = ZERO
@@ -139,11 +143,12 @@ def post_difference(
     changes = tuple(_changes(contract.contract_id, shares, stands))
     if not changes:
         return 0
-    drawn = any(change.place.lot_id for change in changes)
-    lots = lots_of(connection, contract.contract_id) if drawn else ()
-    free_lots = {lot.lot_id for lot in lots if lot.cost_basis == 0}
+    is_drawn = any(change.place.lot_id for change in changes)
+    lots = {lot.lot_id: lot for lot in lots_of(connection, contract.contract_id)} if is_drawn else {}
     closed = hold_closed_months(connection, contract.entity_id)
-    transfers = [_transfer(contract, change, free_lots, closed) for change in changes if change.difference]
+    transfers = [_transfer(contract, change, lots, closed) for change in changes if change.difference]
+    if any(lot.paid not in (None, lot.amount) for lot in lots.values()):
+        transfers += _discounts(contract, changes, lots, drawn_from_lots(connection, contract.contract_id), closed)
     posted = post(connection, transfers, source=f"contract/{contract.contract_id}")
     rows = [
         {
@@ -176,12 +181,12 @@ def _changes(contract_id: str, shares: Mapping[Place, Share], stands: Mapping[Pl
         yield _Change(place, share, EXACT.subtract(share.amount, stood.amount), stood.revision + 1)
 
 
-def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: set[date]) -> Transfer:
+def _transfer(contract: Contract, change: _Change, lots: Mapping[str, Lot], closed: set[date]) -> Transfer:
     """Return the transfer of one difference; a negative one goes in the other direction."""
     place = change.place
 
     def account(code: AccountCode, *dimensions: tuple[str, str]) -> Account:
-        return Account(code, contract.entity_id, contract.currency, contract.contract_id, dimensions)
+        return _account(contract, code, *dimensions)
 
     product = ("product", place.product_id)
     if change.share.kind == "fee":
@@ -189,23 +194,81 @@ def _transfer(contract: Contract, change: _Change, free_lots: set[str], closed: 
     elif change.share.kind == "fee_in_arrears":
         kind, debit, credit = "fee_earned", account("unbilled_receivable"), account("fixed_revenue", product)
     elif change.share.kind == "breakage":
-        lot = ("lot", place.lot_id)
-        kind, debit, credit = "lot_expired", account("deferred_revenue", lot), account("breakage_revenue", lot)
+        lot = lots[place.lot_id]
+        kind = "true_up" if lot.is_postpaid else "lot_expired"
+        debit, credit = account(*account_of_lot(lot)), account("breakage_revenue", ("lot", place.lot_id))
     elif not place.lot_id:
         kind, debit, credit = "usage_accrued", account("unbilled_receivable"), account("usage_revenue", product)
     else:
-        code: AccountCode = "promotional_credit" if place.lot_id in free_lots else "deferred_revenue"
-        kind, debit, credit = "usage_drawn", account(code, ("lot", place.lot_id)), account("usage_revenue", product)
-    if change.difference < 0:
-        debit, credit = credit, debit
+        debit, credit = account(*account_of_lot(lots[place.lot_id])), account("usage_revenue", product)
+        kind = "usage_drawn"
+    return _directed(contract, change, change.difference, (debit, credit), kind=kind, closed=closed)
+
+
+def _discounts(
+    contract: Contract,
+    changes: Sequence[_Change],
+    lots: Mapping[str, Lot],
+    drawn: dict[str, Decimal],
+    closed: set[date],
+) -> Iterator[Transfer]:
+    """Yield what draws from lots at a discount take of promotional credit: all that was not paid for them.
+
+    It is rounded cumulatively by lot, in the order of the changes: `drawn` is what stands before them.
+    """
+    for change in changes:
+        lot = lots.get(change.place.lot_id)
+        if lot is None or lot.paid is None or change.share.kind != "usage":
+            continue
+        before = drawn.get(lot.lot_id, ZERO)
+        drawn[lot.lot_id] = EXACT.add(before, change.difference)
+        paid = EXACT.subtract(paid_share(lot, drawn[lot.lot_id]), paid_share(lot, before))
+        given = EXACT.subtract(change.difference, paid)
+        if given:
+            accounts = (
+                _account(contract, "promotional_credit", ("lot", lot.lot_id)),
+                _account(contract, *account_of_lot(lot)),
+            )
+            yield _directed(contract, change, given, accounts, kind="discount_drawn", closed=closed, part="/discount")
+
+
+def account_of_lot(lot: Lot) -> tuple[AccountCode, tuple[str, str]] | tuple[AccountCode]:
+    """Return the code and the dimension of the account that usage drawn from a lot is taken from.
+
+    What instalments pay for is one account of the commit, whatever segment they were billed for.
+    """
+    if lot.is_postpaid:
+        return ("unbilled_receivable",)
+    if lot.instalments_of is not None:
+        return "deferred_revenue", ("commit", lot.instalments_of)
+    return "promotional_credit" if lot.cost_basis == 0 else "deferred_revenue", ("lot", lot.lot_id)
+
+
+def _account(contract: Contract, code: AccountCode, *dimensions: tuple[str, str]) -> Account:
+    return Account(code, contract.entity_id, contract.currency, contract.contract_id, dimensions)
+
+
+def _directed(
+    contract: Contract,
+    change: _Change,
+    amount: Decimal,
+    accounts: tuple[Account, Account],
+    *,
+    kind: str,
+    closed: set[date],
+    part: str = "",
+) -> Transfer:
+    """Return the transfer of an amount from debit to credit, or of a negative one the other way."""
+    place = change.place
+    debit, credit = accounts if amount > 0 else reversed(accounts)
     return Transfer(
         key=(
             f"accrual/{contract.contract_id}/{place.period_start:%Y-%m-%d}/{place.product_id}/{place.lot_id}/"
-            f"{place.day}/{change.revision}"
+            f"{place.day}/{change.revision}{part}"
         ),
         debit=debit,
         credit=credit,
-        amount=EXACT.abs(change.difference),
+        amount=EXACT.abs(amount),
         effective_on=first_open_day(place.day, closed),
         kind=kind,
         terms_version=change.share.terms_version,

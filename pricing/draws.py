@@ -14,7 +14,7 @@ from pricing.segments import terms_in_force
 from pricing.terms import Lot, Terms
 from pricing.usage import Groups
 
-BurnKey = tuple[int, bool, int, float, datetime, Decimal, datetime, str]
+BurnKey = tuple[int, bool, bool, int, float, datetime, Decimal, datetime, str]
 
 
 def burning(lots: Sequence[Lot], terms: Sequence[Terms]) -> list[Lot]:
@@ -25,20 +25,23 @@ def burning(lots: Sequence[Lot], terms: Sequence[Terms]) -> list[Lot]:
 
 
 def _metronome_order(lot: Lot, terms: Sequence[Terms]) -> BurnKey:
-    """Order by low priority, then free of cost, narrowest scope, earliest end, earliest start, id.
+    """Order by low priority, then prepaid, free of cost, narrowest scope, earliest end, earliest start, id.
 
-    A scope of group values is narrower than one without; then the one of fewest products is (none named: all).
+    Money that is there burns before what is only promised. A scope of group values is narrower than one without; then
+    the one of fewest products is (none named: all).
     """
     scope = -len(lot.groups), _breadth(lot, terms)
-    return lot.priority, lot.cost_basis != 0, *scope, _end(lot), ZERO, lot.start, lot.lot_id
+    return lot.priority, lot.is_postpaid, lot.cost_basis != 0, *scope, _end(lot), ZERO, lot.start, lot.lot_id
 
 
 def _orb_order(lot: Lot) -> BurnKey:
     """Order by any scope before none, then soonest end, lowest cost basis, earliest start, id; priority says nothing.
 
-    Orb documents item-scoped blocks before unscoped ones, and of these the soonest to expire, then the cheapest.
+    Orb documents item-scoped blocks before unscoped ones, and of these the soonest to expire, then the cheapest. It has
+    nothing postpaid: that comes after them all.
     """
-    return 0, not (lot.products or lot.groups), 0, 0.0, _end(lot), lot.cost_basis, lot.start, lot.lot_id
+    is_open = not (lot.products or lot.groups)
+    return 0, lot.is_postpaid, is_open, 0, 0.0, _end(lot), lot.cost_basis, lot.start, lot.lot_id
 
 
 def _end(lot: Lot) -> datetime:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from pricing.commits import prepaid
 from pricing.money import EXACT, ZERO, Currency, round_to_currency, total
 from pricing.rated import Charge, Draw, Line
 from pricing.terms import Lot
@@ -13,11 +14,14 @@ def usage_lines(
 ) -> tuple[Line, ...]:
     """Return a usage line per charge, followed by a line per adjustment and a credit line per lot that it drew from.
 
-    They are rounded cumulatively, so that the lines of a charge add up to its rounded amount.
+    What it drew from postpaid lots is billed as usage is, without a line. They are rounded cumulatively, so that the
+    lines of a charge add up to its rounded amount.
     """
-    names = {lot.lot_id: lot.name for lot in lots}
+    names = {lot.lot_id: lot.name for lot in prepaid(lots)}
     drawn: dict[tuple[object, ...], list[Draw]] = {}
     for draw in draws:
+        if draw.lot_id not in names:
+            continue
         drawn.setdefault((draw.product_id, draw.segment_start, draw.groups), []).append(draw)
     lines: list[Line] = []
     for charge in charges:

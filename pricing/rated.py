@@ -127,9 +127,13 @@ class Fee:
 class Line:
     """A line as it stands on an invoice: rounded once to the currency. Credits are negative."""
 
-    kind: Literal["usage", "fee", "fee_in_arrears", "commit", "credit", "discount", "minimum", "maximum", "adjustment"]
+    kind: Literal[
+        "usage", "fee", "fee_in_arrears", "commit", "true_up", "credit", "discount", "minimum", "maximum", "adjustment"
+    ]
     product_id: str
-    """The product; the lot for kinds commit and credit, and where an adjustment is of a credit."""
+    """The product; the lot for kinds commit, true_up and credit, and where an adjustment is of a credit.
+
+    An instalment is of kind commit, and of the whole commit: CONTRACT.COMMIT."""
     description: str
     service: Period
     quantity: Decimal
