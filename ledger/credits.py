@@ -53,6 +53,7 @@ class LotBalance:
     start_at: datetime
     end_at: datetime | None
     products: tuple[str, ...]
+    groups: Mapping[str, str]
     priority: int
     granted_by: str | None
     reason: str | None
@@ -63,6 +64,7 @@ class LotBalance:
 class CreditBalance:
     """The lots of a contract at a moment, in its currency; `available` is what those in force have left.
 
+    The sums are those of lots that were paid or given: a postpaid one is a promise of the customer, not a balance.
     The draws are those of `accrued_at` (None: never accrued), and include all usage that was accepted before
     `watermark`.
     """
@@ -89,16 +91,17 @@ def credit_balance(connection: sa.Connection, contract_id: str, *, at: datetime)
     contract = get_contract(connection, contract_id)
     drawn = drawn_from_lots(connection, contract_id)
     lots = tuple(_balance(contract, lot, drawn, at) for lot in recorded_lots(connection, contract_id))
+    held = [lot for lot in lots if lot.kind != "postpaid"]
     return CreditBalance(
         contract_id=contract_id,
         currency=contract.currency,
         at=at,
-        granted=total([lot.amount for lot in lots]),
-        drawn=total([lot.drawn for lot in lots]),
-        expired=total([lot.expired for lot in lots]),
-        voided=total([lot.voided for lot in lots]),
-        left=total([lot.left for lot in lots]),
-        available=total([lot.left for lot in lots if lot.in_force]),
+        granted=total([lot.amount for lot in held]),
+        drawn=total([lot.drawn for lot in held]),
+        expired=total([lot.expired for lot in held]),
+        voided=total([lot.voided for lot in held]),
+        left=total([lot.left for lot in held]),
+        available=total([lot.left for lot in held if lot.in_force]),
         lots=lots,
         accrued_at=contract.accrued_at,
         watermark=watermark,
@@ -131,6 +134,7 @@ def _balance(contract: Contract, lot: RecordedLot, drawn: Mapping[str, Decimal],
         start_at=lot.start_at,
         end_at=lot.end_at,
         products=lot.products,
+        groups=dict(lot.groups),
         priority=lot.priority,
         granted_by=lot.granted_by,
         reason=lot.reason,
@@ -211,7 +215,8 @@ def _place_of(entry_id: str) -> _Place:
 
 
 def _entries(connection: sa.Connection, contract: Contract, at: datetime) -> tuple[CreditEntry, ...]:
-    lots = {lot.lot_id: lot for lot in recorded_lots(connection, contract.contract_id)}
+    recorded = recorded_lots(connection, contract.contract_id)
+    lots = {lot.lot_id: lot for lot in recorded if lot.kind != "postpaid"}
     moves = sorted(_moves(connection, contract, lots, at), key=lambda move: _place_of(move[0]))
     balance = ZERO
     entries = []
@@ -248,7 +253,7 @@ def _moves(
         for kind, amount in gone:
             if lot.end_at is not None and amount:
                 yield f"{local_date(lot.end_at, zone)}/{kind}/{lot.lot_id}/", EXACT.minus(amount)
-    for row in connection.execute(_DRAWS, {"contract_id": contract.contract_id}):
+    for row in connection.execute(_DRAWS, {"contract_id": contract.contract_id, "lots": [*lots]}):
         yield f"{row.day}/drawn/{row.lot_id}/{row.product_id}", EXACT.minus(row.amount)
 
 
@@ -294,7 +299,7 @@ def burn_down(connection: sa.Connection, contract_id: str, *, at: datetime) -> B
     supplies = [
         Supply(lot.left, None if end is None else local_date(end, contract.entity_zone))
         for lot, end in ((lot, end_of(lot.end_at, contract.end_at)) for lot in balance.lots)
-        if lot.in_force
+        if lot.in_force and lot.kind != "postpaid"
     ]
     return BurnDown(
         contract_id=contract_id,
@@ -328,6 +333,6 @@ def _sum(entries: Sequence[CreditEntry], kind: str) -> Decimal:
 
 _DRAWS = sa.text("""
 select day, lot_id, product_id, sum(amount) as amount from accrued
-where contract_id = :contract_id and lot_id <> '' and kind = 'usage'
+where contract_id = :contract_id and lot_id = any(:lots) and kind = 'usage'
 group by day, lot_id, product_id having sum(amount) <> 0
 """)

@@ -114,24 +114,29 @@ def names_problems(path: str, names: Sequence[str], terms: Terms, what: str) -> 
 def groups_problems(
     path: str, products: Sequence[str], groups: Sequence[tuple[str, str]], terms: Terms
 ) -> Iterator[Problem]:
-    """Yield that usage with these group values is never told apart: no product in the scope is split by the keys.
+    """Yield that a lot at `path` would pay nothing, as no product in its scope is split by its group keys.
 
-    Where a rate card may bring it, that is left to terms that have its prices.
+    Where a rate card may bring one, that is left to terms that have its prices.
     """
-    if not groups or terms.card is not None:
-        return
-    named = [product for name in products for product in named_products(name, terms.prices)]
-    usage = [product for product in (named if products else terms.prices) if not is_fee(product.price)]
+    unsplit = unsplit_problem(products, groups, terms.prices)
+    if unsplit is not None and terms.card is None:
+        yield f"{path}.groups", unsplit
+
+
+def unsplit_problem(
+    products: Sequence[str], groups: Sequence[tuple[str, str]], prices: Sequence[ProductPrice]
+) -> str | None:
+    """Say that none of the usage products that a scope names is split by all of its group keys; None: one is."""
+    named = [product for name in products for product in named_products(name, prices)]
+    usage = [product for product in (named if products else prices) if not is_fee(product.price)]
     keys = {key for key, _ in groups}
-    if not any(keys <= {*group_keys(product)} for product in usage):
-        ids = ", ".join(dict.fromkeys(product.product_id for product in usage)) or "none"
-        yield (
-            f"{path}.groups",
-            (
-                f"names {', '.join(sorted(keys))}, and none of the usage products in scope ({ids}) is split by that, "
-                "so nothing would be paid; leave it out, or give a product these keys as group_by"
-            ),
-        )
+    if not keys or any(keys <= {*group_keys(product)} for product in usage):
+        return None
+    ids = ", ".join(dict.fromkeys(product.product_id for product in usage)) or "none"
+    return (
+        f"names {', '.join(sorted(keys))}, and none of the usage products in scope ({ids}) is split by that, so "
+        "nothing would be paid; leave it out, or give a product these keys as group_by"
+    )
 
 
 def _composite_problems(terms: Terms) -> Iterator[Problem]:

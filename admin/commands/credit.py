@@ -18,7 +18,7 @@ from admin.screen import console, moment, money, note, say, say_json, show_table
 from ledger import credits as credit_books
 from ledger import lots
 from ledger.contracts import Contract, get_contract
-from ledger.credits import BurnDay, BurnDown, CreditBalance
+from ledger.credits import BurnDay, BurnDown, CreditBalance, LotBalance
 from pricing.calendar import local_date, local_midnight
 
 application = typer.Typer()
@@ -59,7 +59,12 @@ NewEnd = Annotated[
     date, typer.Option("--until", metavar="TIME", parser=parse_time, help="When it expires: a day or a time.")
 ]
 Products = Annotated[
-    list[str] | None, typer.Option("--product", metavar="PRODUCT", help="Pay only this product; repeatable.")
+    list[str] | None,
+    typer.Option("--product", metavar="PRODUCT", help="Pay only this product, or tag:NAME; repeatable."),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="KEY=VALUE", help="Pay only usage with this group value; repeatable."),
 ]
 Priority = Annotated[int, typer.Option("--priority", help="Lower burns first.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the credit.")]
@@ -82,6 +87,7 @@ def grant(
     from_: From = None,
     until: Until = None,
     product: Products = None,
+    group: Groups = None,
     priority: Priority = 100,
     reason: Reason,
     by: By,
@@ -104,6 +110,7 @@ def grant(
             start=_moment(found, from_ or local_date(now, found.time_zone)),
             end=None if until is None else _moment(found, until),
             products=product or (),
+            groups=_groups(group or ()),
             priority=priority,
             reason=reason,
             by=by,
@@ -157,7 +164,7 @@ def balance(contract: ContractId, *, as_json: AsJson = False) -> None:
         [
             (lot.lot_id, lot.name, lot.kind, lot.state,
              *(money(getattr(lot, figure), found.currency) for figure in figures), moment(lot.start_at),
-             moment(lot.end_at), ", ".join(lot.products) or "all usage")
+             moment(lot.end_at), _scope(lot))
             for lot in found.lots
         ],
         right=figures,
@@ -240,6 +247,25 @@ def _say_how_fresh(found: CreditBalance) -> None:
     say(f"includes all usage accepted before {moment(found.watermark)}")
     if found.problem is not None:
         note(f"rating stopped: {found.problem}")
+
+
+def _groups(given: Sequence[str]) -> list[tuple[str, str]]:
+    """Read group values as KEY=VALUE; raise a usage error naming the form."""
+    pairs = [text.partition("=") for text in given]
+    for key, _, value in pairs:
+        if not key or not value:
+            raise typer.BadParameter(f"--group {key!r} has no value; write it as region=eu")
+    return [(key, value) for key, _, value in pairs]
+
+
+def _scope(lot: LotBalance) -> str:
+    """Say in words what a lot pays."""
+    products = ", ".join(lot.products) or "all usage"
+    return (
+        f"{products} with {', '.join(f'{key} {value}' for key, value in lot.groups.items())}"
+        if lot.groups
+        else products
+    )
 
 
 def _moment(contract: Contract, given: date) -> datetime:

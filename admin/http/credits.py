@@ -28,6 +28,7 @@ from ledger.errors import NotFoundError
 from ledger.lots import HIGHEST_PRIORITY, contract_of_lot, grant_credit, move_expiry, void_lot
 
 MOST_PRODUCTS = 1_000
+MOST_GROUPS = 100
 AMOUNT = r"^[0-9]{1,26}(\.[0-9]{1,12})?$"
 
 router = APIRouter(tags=["credits"])
@@ -63,7 +64,12 @@ class NewCredit(BaseModel):
     amount: str = Field(pattern=AMOUNT, description="In the contract's currency, above zero.")
     start: AwareDatetime = Field(description="The first usage that it pays; where usage is cut, as at full hours.")
     end: AwareDatetime | None = Field(default=None, description="When it expires.")
-    products: list[Text] = Field(default=[], max_length=MOST_PRODUCTS, description="Empty: it pays all usage.")
+    products: list[Text] = Field(
+        default=[], max_length=MOST_PRODUCTS, description="Ids or tags; empty: it pays all usage."
+    )
+    groups: dict[Text, Text] = Field(
+        default={}, max_length=MOST_GROUPS, description="Pays only usage with all these group values."
+    )
     priority: int = Field(default=100, ge=0, le=HIGHEST_PRIORITY, description="Lower burns first.")
     reason: Text
 
@@ -154,6 +160,7 @@ async def post_credit(contract_id: PathText, wanted: NewCredit, parts: PartsOf, 
             start=wanted.start,
             end=wanted.end,
             products=wanted.products,
+            groups=[*wanted.groups.items()],
             priority=wanted.priority,
             reason=wanted.reason,
             by=f"API key {key.name}",
