@@ -125,7 +125,10 @@ class _Billed:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """How the posted amount of a product differs from what is billed: all of it, and by lot what is drawn."""
+    """How the posted amount of a product differs from what is billed: all of it, and by lot what is drawn.
+
+    What is drawn from postpaid lots is billed as what is not drawn.
+    """
 
     amount: Decimal
     drawn: Mapping[str, Decimal]
@@ -270,7 +273,7 @@ def _changes(connection: sa.Connection, contract_id: str, period_start: datetime
     found: dict[str, _Change] = {}
     for product_id in dict.fromkeys(row.product_id for row in rows):
         own = [row for row in rows if row.product_id == product_id]
-        drawn = {row.lot_id: row.difference for row in own if row.lot_id}
+        drawn = {row.lot_id: row.difference for row in own if row.lot_id and not row.is_postpaid}
         found[product_id] = _Change(total([row.difference for row in own]), drawn)
     return found
 
@@ -370,7 +373,8 @@ _UNBILLED = sa.text("select distinct a.period_start" + _LATE + "and a.contract_i
 _TO_ADJUST = sa.text("select distinct a.contract_id" + _LATE + "order by a.contract_id")
 
 _DIFFERENCES = sa.text("""
-select product_id, lot_id, sum(amount - coalesce(billed_amount, 0)) as difference
+select product_id, lot_id, sum(amount - coalesce(billed_amount, 0)) as difference,
+    lot_id in (select lot_id from lot where contract_id = :contract_id and kind = 'postpaid') as is_postpaid
 from accrued
 where contract_id = :contract_id and period_start = :period_start and kind = 'usage'
 group by product_id, lot_id

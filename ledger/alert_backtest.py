@@ -166,7 +166,8 @@ def _of_lots(connection: sa.Connection, contract: Contract, rule: AlertRule) -> 
             drawn[lot.lot_id] = EXACT.add(drawn[lot.lot_id], own.get(day, ZERO))
             if lot.start <= at:
                 pace = total([own[earlier] for earlier in lately if earlier in own])
-                balances.append(LotBalance(lot.lot_id, lot.amount, lot.start, lot.end, drawn[lot.lot_id], pace))
+                window = lot.start, lot.end
+                balances.append(LotBalance(lot.lot_id, lot.amount, *window, drawn[lot.lot_id], pace, lot.is_postpaid))
         figure = lot_figure(rule, contract, balances, as_of=at)
         if figure is not None:
             yield day, contract.start_at, figure

@@ -28,6 +28,7 @@ class LotBalance:
     ends_at: datetime | None
     drawn: Decimal
     drawn_lately: Decimal
+    is_postpaid: bool
 
 
 def lots_begun(connection: sa.Connection, contract: Contract, *, as_of: datetime) -> tuple[LotBalance, ...]:
@@ -40,10 +41,12 @@ def lots_begun(connection: sa.Connection, contract: Contract, *, as_of: datetime
 def lot_figure(rule: AlertRule, contract: Contract, lots: Sequence[LotBalance], *, as_of: datetime) -> Decimal | None:
     """Return what a rule observes of lots at a moment; None where the lot, or any lot, has not begun.
 
-    So a contract that pays as it goes has no balance that could fall. The days are those of the entity.
+    So a contract that pays as it goes has no balance that could fall; nor has one with a postpaid commit, of which only
+    how much is used is observed. The days are those of the entity.
     """
     if rule.kind == "commit_used":
         return next((percent_left(lot.drawn, lot.amount) for lot in lots if lot.lot_id == rule.lot_id), None)
+    lots = [lot for lot in lots if not lot.is_postpaid]
     if rule.kind == "credit_expiring":
         return _expiring(contract, lots, as_of, timedelta(days=rule.days or 0))
     return _balances(lots, as_of=as_of, zone=contract.entity_zone).get(rule.kind)
@@ -90,7 +93,8 @@ def _balances(lots: Sequence[LotBalance], *, as_of: datetime, zone: str) -> Mapp
 
 _LOTS = sa.text("""
 select l.lot_id, l.amount, l.start_at, coalesce(changed.end_at, l.end_at) as ends_at,
-    coalesce(draws.amount, 0) as drawn, coalesce(draws.lately, 0) as drawn_lately
+    coalesce(draws.amount, 0) as drawn, coalesce(draws.lately, 0) as drawn_lately,
+    l.kind = 'postpaid' as is_postpaid
 from lot l
 left join lateral (
     select end_at from lot_change where lot_id = l.lot_id order by change_id desc limit 1

@@ -41,6 +41,10 @@ def _usage(charge: ChargeExplanation | None, basis: Basis | None) -> str:
 
 
 def _without_usage(billing: Billing) -> str:
+    if billing.kind == "true_up":
+        return f"what usage left of lot {billing.line.product_id} at its end: it was promised, so it has no events"
+    if billing.kind == "commit" and billing.line.unit == "instalment":
+        return f"an instalment of commit {billing.line.product_id}: usage draws from its lots, so it has no events"
     if billing.kind == "commit":
         return f"lot {billing.line.product_id}, paid in advance: usage draws from it later, so it has no events"
     if billing.kind == "credit":

@@ -149,6 +149,12 @@ def _transfer(connection: sa.Connection, transfer_id: UUID) -> sa.Row[tuple[obje
     return row
 
 
+def _discount_of(place: TransferPlace) -> str:
+    return (
+        f"what was not paid of product {place.product_id} on {place.day}, drawn from lot {place.lot_id} at a discount"
+    )
+
+
 def _of_place(connection: sa.Connection, found: TransferExplanation, place: TransferPlace) -> TransferExplanation:
     revisions = tuple(
         (row.transfer_id, row.amount if row.is_added else EXACT.minus(row.amount))
@@ -159,6 +165,9 @@ def _of_place(connection: sa.Connection, found: TransferExplanation, place: Tran
     charges: tuple[ChargeExplanation, ...] = ()
     if place.kind == "breakage":
         says = f"what lot {place.lot_id} had left when it ended, on {place.day}"
+        says += ", to be paid as a true-up" if found.kind == "true_up" else ""
+    elif found.kind == "discount_drawn":
+        return replace(found, product_id=place.product_id, lot_id=place.lot_id, day=place.day, says=_discount_of(place))
     else:
         says = f"product {place.product_id} on {place.day}"
         says += f", drawn from lot {place.lot_id}" if place.lot_id else ""

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from ledger.contracts import Contract, lots_of, terms_of
 from ledger.errors import InvalidError
 from ledger.shares import left_of
+from ledger.spend_caps import Cap, caps_of
+from pricing.commits import prepaid
 from pricing.composites import names
 from pricing.draws import has_tags, in_force
 from pricing.money import EXACT, LEDGER_SCALE, ZERO, to_ledger_scale, total
@@ -48,7 +50,8 @@ class Held:
 class GateFigures:
     """What stands at the gate of one feature until `valid_until`, in the contract's currency and the products' units.
 
-    None of `left_amount` or `left_units` is given where money or units do not limit the feature.
+    None of `left_amount` or `left_units` is given where money or units do not limit the feature. `cap_left` is what the
+    spend cap that is nearest leaves, less what is held of it, by the rule `cap_rule`; None: nothing is capped.
     """
 
     feature_id: str
@@ -59,6 +62,8 @@ class GateFigures:
     unit_price: Decimal | None
     problem: str | None
     valid_until: datetime | None
+    cap_left: Decimal | None
+    cap_rule: str | None
 
 
 def check_figure(field: str, value: Decimal) -> None:
@@ -71,7 +76,12 @@ def check_figure(field: str, value: Decimal) -> None:
 
 
 def figures_of(
-    connection: sa.Connection, contract: Contract, granted: Sequence[Granted], *, as_of: datetime
+    connection: sa.Connection,
+    contract: Contract,
+    granted: Sequence[Granted],
+    *,
+    as_of: datetime,
+    has_caps: bool = False,
 ) -> tuple[GateFigures, ...]:
     """Return what stands at the gates of these features of a contract in force at `as_of`.
 
@@ -79,11 +89,13 @@ def figures_of(
     meanwhile counts twice rather than never.
     """
     held = held_of(connection, contract.contract_id)
+    caps = caps_of(connection, contract, as_of=as_of) if has_caps else ()
     lots = lots_of(connection, contract.contract_id)
     period = contract.periods(as_of)[-1]
     versions = terms_of(connection, contract.contract_id)
     terms, next_terms = terms_at(versions, as_of)
     turns = [period.end, contract.end_at, next_terms, *(one for lot in lots for one in (lot.start, lot.end))]
+    turns += [cap.until for cap in caps]
     books = _Books(
         contract.problem,
         paying(lots, versions),
@@ -91,6 +103,7 @@ def figures_of(
         left_of(connection, contract.contract_id, in_force(lots, as_of)),
         _used(connection, contract.contract_id, period.start, granted),
         held,
+        caps,
         terms,
         min(
             [turn for turn in (*turns, *(one.expires_at for one in held)) if turn is not None and turn > as_of],
@@ -137,9 +150,9 @@ def paying(lots: Sequence[Lot], versions: Sequence[Terms]) -> tuple[Lot, ...]:
     """Return the lots that pay for products whatever the group values, with ids of products in place of tags.
 
     A tag names the products that have it in any of these versions of the terms. What pays only for some group values
-    is left out: nobody knows those of the usage that is to come.
+    is left out: nobody knows those of the usage that is to come. So are postpaid lots, which hold no money.
     """
-    return tuple(one for lot in lots if not lot.groups and (one := _without_tags(lot, versions)) is not None)
+    return tuple(one for lot in prepaid(lots) if not lot.groups and (one := _without_tags(lot, versions)) is not None)
 
 
 def serves(lot: Lot, products: Collection[str]) -> bool:
@@ -170,6 +183,7 @@ class _Books:
     left: Mapping[str, Decimal]
     used: Mapping[str, Decimal]
     held: Sequence[Held]
+    caps: Sequence[Cap]
     terms: Terms
     valid_until: datetime | None
 

@@ -22,6 +22,7 @@ from ledger.periods import ContractPeriod
 from ledger.rating import rate_usage
 from ledger.shares import ACCRUED, Place, Share
 from ledger.terms_codec import terms_from_json
+from pricing.commits import prepaid
 from pricing.draws import holding, less_drawn
 from pricing.errors import PricingError
 from pricing.late import DayShare, late_shares
@@ -77,7 +78,7 @@ def rate_late(
         rated = rate_usage(connection, contract, terms, nothing_left, period, as_of=period.end, priced_only=True)
         billed = _billed(connection, contract.contract_id, period.start)
         shares, left = late_shares(rated.charges, billed, lots, zone, terms)
-        if _is_ignored(contract, billed, shares):
+        if _is_ignored(contract, billed, shares, lots):
             shares = billed
         else:
             lots = holding(lots, left)
@@ -167,12 +168,16 @@ def _billed(connection: sa.Connection, contract_id: str, period_start: datetime)
 
 
 def _is_ignored(
-    contract: Contract, billed: Mapping[tuple[str, date], DayShare], shares: Mapping[tuple[str, date], DayShare]
+    contract: Contract,
+    billed: Mapping[tuple[str, date], DayShare],
+    shares: Mapping[tuple[str, date], DayShare],
+    lots: Sequence[Lot],
 ) -> bool:
     least = contract.policy.invoicing.ignore_late_below
     if least is None:
         return False
-    before, after = (total([share.undrawn for share in each.values()]) for each in (billed, shares))
+    paying = {lot.lot_id for lot in prepaid(lots)}
+    before, after = (total([share.unpaid(paying) for share in each.values()]) for each in (billed, shares))
     return EXACT.abs(EXACT.subtract(after, before)) < least
 
 

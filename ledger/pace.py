@@ -34,7 +34,7 @@ select exists (
             (select end_at from lot_change where lot_id = l.lot_id order by change_id desc limit 1), l.end_at
         ) as ends_at
     ) window_of_now
-    where l.contract_id = :contract_id and rest.amount > 0 and rest.amount <= l.amount / 10
+    where l.contract_id = :contract_id and l.kind <> 'postpaid' and rest.amount > 0 and rest.amount <= l.amount / 10
         and l.start_at <= c.accrued_at and (ends_at is null or c.accrued_at < ends_at)
 )
 """)

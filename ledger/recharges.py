@@ -25,6 +25,7 @@ from ledger.outbox import put_out
 from ledger.periods import frozen_until
 from ledger.shares import left_of
 from pricing.calendar import Period, local_date, local_midnight
+from pricing.commits import prepaid
 from pricing.draws import in_force
 from pricing.money import EXACT, ZERO, currency, round_to_currency, total
 from pricing.rated import Line
@@ -169,8 +170,8 @@ def is_paused(connection: sa.Connection, contract_id: str) -> bool:
 
 
 def balance_left(connection: sa.Connection, contract_id: str, *, at: datetime) -> Decimal:
-    """Return what usage to date has left of the lots that are in force at a moment."""
-    left = left_of(connection, contract_id, in_force(lots_of(connection, contract_id), at))
+    """Return what usage to date has left of the lots, paid or given, that are in force at a moment."""
+    left = left_of(connection, contract_id, in_force(prepaid(lots_of(connection, contract_id)), at))
     return total([*left.values()])
 
 

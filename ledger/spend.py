@@ -32,7 +32,10 @@ class ProductSpend:
 
 @dataclass(frozen=True, slots=True)
 class LotSpend:
-    """A lot with its whole amount and what all usage to date has left of it."""
+    """A lot with its whole amount and what all usage to date has left of it.
+
+    What is drawn from a postpaid one is not paid by it: it is billed in arrears.
+    """
 
     lot_id: str
     name: str
@@ -40,6 +43,7 @@ class LotSpend:
     remaining: Decimal
     start_at: datetime
     end_at: datetime | None
+    is_postpaid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,10 @@ def _agreed(connection: sa.Connection, contract_id: str) -> Mapping[str, Product
 def _lots(connection: sa.Connection, contract_id: str) -> tuple[LotSpend, ...]:
     lots = lots_of(connection, contract_id)
     left = left_of(connection, contract_id, lots)
-    return tuple(LotSpend(lot.lot_id, lot.name, lot.amount, left[lot.lot_id], lot.start, lot.end) for lot in lots)
+    return tuple(
+        LotSpend(lot.lot_id, lot.name, lot.amount, left[lot.lot_id], lot.start, lot.end, lot.is_postpaid)
+        for lot in lots
+    )
 
 
 _WATERMARK = sa.text("""
@@ -196,13 +203,17 @@ select coalesce((select min(received_at) from usage_dirty where contract_id = :c
 
 _BY_PRODUCT = sa.text("""
 select product_id, max(kind) as kind, sum(quantity) as quantity, sum(amount) as amount,
-    coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
+    coalesce(sum(amount) filter (where lot_id <> '' and lot_id not in (
+        select lot_id from lot where contract_id = :contract_id and kind = 'postpaid'
+    )), 0) as drawn
 from accrued where contract_id = :contract_id and period_start = :period_start and kind <> 'breakage'
 group by product_id
 """)
 
 _BY_DAY = sa.text("""
-select day, product_id, sum(amount) as amount, coalesce(sum(amount) filter (where lot_id <> ''), 0) as drawn
+select day, product_id, sum(amount) as amount, coalesce(sum(amount) filter (where lot_id <> '' and lot_id not in (
+    select lot_id from lot where contract_id = :contract_id and kind = 'postpaid'
+)), 0) as drawn
 from accrued where contract_id = :contract_id and period_start = :period_start and kind <> 'breakage'
 group by day, product_id having sum(amount) <> 0 or bool_or(quantity <> 0)
 order by day, product_id

@@ -5,7 +5,7 @@ that served the time and still hold something. The result depends on the billed 
 in which corrections came.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -32,6 +32,10 @@ class DayShare:
     def undrawn(self) -> Decimal:
         """What no lot paid."""
         return EXACT.subtract(self.amount, total([amount for _, amount in self.drawn]))
+
+    def unpaid(self, paying: Collection[str]) -> Decimal:
+        """Return what none of these lots paid: what is drawn from others is billed all the same."""
+        return EXACT.subtract(self.amount, total([amount for lot_id, amount in self.drawn if lot_id in paying]))
 
 
 NOTHING = DayShare(ZERO, ZERO)

@@ -27,6 +27,7 @@ from ledger.verification.timeline import Timeline, priced_metrics
 from ledger.verification.usage import Place, Sum, Usage
 from pricing.aggregation import Groups
 from pricing.calendar import Period, local_date
+from pricing.commits import prepaid
 from pricing.draws import holding, less_drawn
 from pricing.errors import PricingError
 from pricing.late import DayShare, LateKey, late_shares
@@ -268,7 +269,7 @@ def _late(
         charges = _rate_one(subject, recorded, view, empty).charges
         before = _day_shares(_figures(contract, [(recorded, rated)]))
         shares, left = late_shares(charges, before, lots, contract.entity_zone, _terms_of(contract, recorded))
-        if _is_small(contract, before, shares):
+        if _is_small(contract, before, shares, lots):
             shares = before
         else:
             lots = holding(lots, left)
@@ -280,10 +281,16 @@ def _late(
     return found, lots
 
 
-def _is_small(contract: Contract, before: Mapping[LateKey, DayShare], shares: Mapping[LateKey, DayShare]) -> bool:
+def _is_small(
+    contract: Contract,
+    before: Mapping[LateKey, DayShare],
+    shares: Mapping[LateKey, DayShare],
+    lots: Sequence[Lot],
+) -> bool:
     if contract.ignore_late_below is None:
         return False
-    sums = [total([share.undrawn for share in each.values()]) for each in (before, shares)]
+    paying = {lot.lot_id for lot in prepaid(lots)}
+    sums = [total([share.unpaid(paying) for share in each.values()]) for each in (before, shares)]
     return EXACT.abs(EXACT.subtract(sums[1], sums[0])) < contract.ignore_late_below
 
 
