@@ -29,15 +29,8 @@ down: $(READY) ## stop the local stack
 status: $(READY) ## show the parts of the local stack
 	@$(RUN) infra.stack status
 
-# Code 5 says that nothing was selected: right where TESTS names a folder without slow tests, else a mistake.
-# Tests get a temporary folder of this run, since pytest would leave one of its own behind.
-test: $(READY) ## run the fast tests, then the slow ones; TESTS=PATH narrows both
-	@temporary=$$(mktemp -d) && trap 'rm -rf "$$temporary"' EXIT INT TERM && \
-	for kind in "not story and not chaos" "story or chaos"; do \
-	  echo "pytest -m \"$$kind\" $(TESTS)"; \
-	  $(RUN) pytest -m "$$kind" --basetemp="$$temporary/pytest" $(TESTS) || \
-	    { code=$$?; test $$code -eq 5 && test -n "$(TESTS)" || exit $$code; }; \
-	done
+test: $(READY) ## run the fast tests, and the slow ones beside them; TESTS=PATH narrows both
+	@$(RUN) tests $(TESTS)
 
 check: $(READY) ## lint, format, types and the direction of imports
 	.venv/bin/ruff check .
