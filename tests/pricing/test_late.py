@@ -131,3 +131,80 @@ def test_nothing_is_lost_and_no_lot_falls_below_zero(
 def test_a_period_whose_usage_did_not_change_stays_as_it_was_billed(usage: list[Reading], lots: list[Lot]) -> None:
     found, _ = late(usage, usage, lots)
     assert found == billed(rate(CHAT, usage, lots))
+
+
+# --- lots for group values ----------------------------------------------------------------------------------------
+
+REGIONS = terms(replace(product("chat", PerUnit(D(1))), group_by=("region",)))
+EU = (("region", "eu"),)
+
+
+def late_by_region(
+    before: Sequence[Reading], after: Sequence[Reading], lots: Sequence[Lot]
+) -> tuple[dict[LateKey, DayShare], dict[str, Decimal]]:
+    first = rate(REGIONS, before, lots)
+    shares: dict[LateKey, DayShare] = {}
+    for day in {part.start.date() for charge in first.charges for part in charge.slices}:
+        amount = total([s.amount for charge in first.charges for s in charge.slices if s.start.date() == day])
+        drawn = {
+            lot_id: total([d.amount for d in first.draws if d.lot_id == lot_id and d.start.date() == day])
+            for lot_id in sorted({draw.lot_id for draw in first.draws if draw.start.date() == day})
+        }
+        shares["chat", day] = DayShare(amount, amount, tuple(drawn.items()))
+    left = [replace(one, amount=dict(first.lots_after)[one.lot_id]) for one in lots]
+    empty = [replace(one, amount=ZERO) for one in lots]
+    return late_shares(rate(REGIONS, after, empty).charges, shares, left, "UTC", [REGIONS])
+
+
+def test_a_lot_for_a_region_gets_back_what_its_usage_became_less_and_pays_for_no_other() -> None:
+    eu, rest = replace(lot("eu", "10"), groups=EU), lot("rest", "3", priority=200)
+    before = [used("8", day=2, region="eu"), used("2", day=2, region="us")]
+    assert late_by_region(before, before, [eu, rest])[0]["chat", date(2026, 4, 2)].drawn == (
+        ("eu", D(8)), ("rest", D(2)),
+    )  # fmt: skip
+    # 5 of the 8 turn out to be of us: eu gets back 5, and the rest pays 1 more of the 7 of us, 4 being owed
+    found, left = late_by_region(before, [used("3", day=2, region="eu"), used("7", day=2, region="us")], [eu, rest])
+    assert found["chat", date(2026, 4, 2)] == DayShare(D(10), D(10), (("eu", D(3)), ("rest", D(3))))
+    assert left == {"eu": 7, "rest": 0}
+
+
+def test_two_lots_for_a_region_together_pay_no_more_than_its_usage() -> None:
+    first, second = replace(lot("a", "4", priority=1), groups=EU), replace(lot("b", "9", priority=2), groups=EU)
+    before = [used("4", day=2, region="eu")]
+    found, left = late_by_region(before, [*before, used("5", day=2, region="us")], [first, second])
+    assert found["chat", date(2026, 4, 2)].drawn == (("a", D(4)),)
+    assert left == {"a": 0, "b": 9}
+
+
+BY_REGION = st.lists(
+    st.builds(
+        lambda day, quantity, region: used(str(quantity), day=day, region=region),
+        st.integers(1, LAST_DAY),
+        st.integers(1, 30),
+        st.sampled_from(["eu", "us"]),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(BY_REGION, BY_REGION, LOTS, st.lists(st.booleans(), min_size=3, max_size=3))
+def test_late_usage_never_lets_lots_for_a_region_pay_more_than_its_usage(
+    before: list[Reading], after: list[Reading], lots: list[Lot], scoped: list[bool]
+) -> None:
+    lots = [replace(one, groups=EU) if is_scoped else one for one, is_scoped in zip(lots, scoped, strict=False)]
+    found, left = late_by_region(before, after, lots)
+    for (_, day), share in found.items():
+        of_eu = total([one.quantity for one in after if one.groups == EU and one.start.date() == day])
+        assert total([a for lot_id, a in share.drawn if any(o.groups for o in lots if o.lot_id == lot_id)]) <= of_eu
+        assert 0 <= share.undrawn <= share.amount
+    assert all(amount >= 0 for amount in left.values())
+
+
+def test_what_two_lots_for_a_region_drew_beyond_its_usage_comes_back_from_the_last_to_burn() -> None:
+    first, second = replace(lot("a", "6", priority=1), groups=EU), replace(lot("b", "6", priority=2), groups=EU)
+    after = [used("8", day=2, region="eu"), used("4", day=2, region="us")]
+    found, left = late_by_region([used("12", day=2, region="eu")], after, [first, second])
+    # 12 were paid of eu, which comes to 8: the second gets back 4, and the 4 of us are owed
+    assert found["chat", date(2026, 4, 2)] == DayShare(D(12), D(12), (("a", D(6)), ("b", D(2))))
+    assert left == {"a": 0, "b": 4}
