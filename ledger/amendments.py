@@ -23,6 +23,7 @@ from ledger.contracts import (
     Contract,
     agreed_terms,
     commit_moments,
+    commit_term_problems,
     get_contract,
     insert_lots,
     insert_terms,
@@ -134,6 +135,7 @@ def _amendment_problems(
         yield f"effective_from must be before the contract's end {contract.end_at.isoformat()}"
     yield from kind_problems(versions, terms)
     yield from _commit_problems(versions, terms)
+    yield from commit_term_problems(_added(versions, terms), contract.start_at, contract.end_at)
     yield from _grant_problems(contract, definition, terms)
 
 

@@ -40,6 +40,7 @@ from ledger.terms_codec import (
 )
 from pricing.calendar import Anchor, Period, needs_quarter_hours, periods
 from pricing.checks import check_versions
+from pricing.commit_checks import term_problems
 from pricing.commits import lots_of_commit, segments_of
 from pricing.errors import TermsError
 from pricing.money import currency
@@ -285,6 +286,7 @@ def _start_problems(
     if not entity_exists:
         yield f"entity {definition.entity_id} does not exist; create it first"
     yield from metric_problems(connection, terms)
+    yield from commit_term_problems(definition.terms.commits, definition.start_at, definition.end_at)
     grants = definition.policy.credits
     yield from grant_problems(grants, terms)
     yield from taken_problems(connection, definition.contract_id, grants)
@@ -294,6 +296,13 @@ def _start_problems(
         priced_spans(terms, definition.start_at, definition.end_at),
         spans_of_customer(connection, definition.customer_id, but=definition.contract_id),
     )
+
+
+def commit_term_problems(commits: Sequence[Commit], start_at: datetime, end_at: datetime | None) -> Iterator[str]:
+    """Refuse commits that would be used or billed outside of their contract's term."""
+    for commit in commits:
+        for key, message in term_problems(commit, start_at, end_at):
+            yield f"commit {commit.commit_id} {key} {message}"
 
 
 def commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:

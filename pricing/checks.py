@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
+from pricing.commit_checks import schedule_problems
 from pricing.composites import TAG
 from pricing.errors import TermsError
 from pricing.price_checks import Problem, bounds_problems, money_problems, number_problems, price_problems
@@ -185,8 +186,7 @@ def _allowance_seats_problems(terms: Terms) -> Iterator[Problem]:
 
 
 def _commit_problems(path: str, commit: Commit, terms: Terms) -> Iterator[Problem]:
-    yield from money_problems(f"{path}.amount", commit.amount, above_zero=True)
-    yield from _window_problems(path, commit.start, commit.end)
+    yield from schedule_problems(path, commit)
     yield from names_problems(path, commit.products, terms, "a commit serves")
     yield from groups_problems(path, commit.products, commit.groups, terms)
 

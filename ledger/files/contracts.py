@@ -29,10 +29,11 @@ from ledger.files.values import (
 )
 from pricing.calendar import Anchor
 from pricing.checks import terms_problems
+from pricing.commit_checks import term_problems
 from pricing.grants import Grant
-from pricing.money import Currency
+from pricing.money import ZERO, Currency, total
 from pricing.prices import Cadence, FixedFee, OneOff
-from pricing.terms import BurnOrder, CardUse, Commit, CustomUnit, Discount, Override, ProductPrice, Terms
+from pricing.terms import BurnOrder, CardUse, Commit, CustomUnit, Discount, Override, ProductPrice, Segment, Terms
 
 LAST_DAY_OF_WEEK = 7
 ANY_CURRENCY = Currency("", 12)
@@ -42,11 +43,18 @@ ANY_CURRENCY = Currency("", 12)
 def _commit(read_commit: FileModel, given: ValidationInfo) -> Commit:
     setting: Setting = given.context or Setting()
     start: datetime | None = getattr(read_commit, "start", None)
-    return built(Commit, read_commit, start=start or setting.start)
+    amount: Decimal | None = getattr(read_commit, "amount", None)
+    access: tuple[Segment, ...] = getattr(read_commit, "access", ())
+    if not access:
+        return built(Commit, read_commit, start=start or setting.start, amount=amount or ZERO)
+    whole = total([segment.amount for segment in access])
+    return built(Commit, read_commit, start=access[0].start, end=access[-1].end, amount=whole)
 
 
-COMMIT: Any = Annotated[extended("Commit", Commit, start=(Moment | None, None)), AfterValidator(_commit)]
-"""A commit without a start begins with its contract."""
+COMMIT: Any = Annotated[
+    extended("Commit", Commit, start=(Moment | None, None), amount=(Number | None, None)), AfterValidator(_commit)
+]
+"""A commit without a start begins with its contract; one with access has its amount and window from that."""
 
 
 def _grant(read_grant: FileModel, given: ValidationInfo) -> Grant:
@@ -113,6 +121,7 @@ def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition
     """
     part = read_document(text)
     setting = _setting(part, start)
+    _check_amounts(part)
     said = read(CONTRACT, part, setting)
     if said is not None:
         _check_alone(said, part, setting, has_start=start is not None)
@@ -120,6 +129,9 @@ def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition
     if said is not None:
         for path, message in credit_problems(said.credits, terms, setting.start, said.end):
             part.findings.refuse(path, message)
+        for n, commit in enumerate(said.commits):
+            for key, message in term_problems(commit, setting.start, said.end):
+                part.findings.refuse(f"commits[{n}].{key}", message)
     part.findings.settle()
     if said is None:
         raise AssertionError("what cannot be read has a problem")
@@ -150,6 +162,20 @@ def _setting(part: Part, start: str | None) -> Setting:
             part.findings.problems.append(Problem(0, "start", str(error)))
             begin = None
     return Setting(zone) if begin is None else Setting(zone, begin)
+
+
+def _check_amounts(part: Part) -> None:
+    """Note commits that say their amount nowhere, or beside the segments that say it."""
+    for item in part.below("commits"):
+        if not isinstance(item.content, Mapping):
+            continue
+        if "access" not in item.content:
+            if "amount" not in item.content:
+                part.findings.refuse(joined(item.path, "amount"), "is missing; add it")
+            continue
+        for key in ("amount", "start", "end"):
+            if key in item.content:
+                part.findings.refuse(joined(item.path, key), "is given beside access, which says it; remove it")
 
 
 def _check_alone(said: ContractFile, part: Part, setting: Setting, *, has_start: bool) -> None:
@@ -277,7 +303,7 @@ def _unpayable(terms: Terms) -> Iterator[tuple[str, str]]:
             for n, product in enumerate(terms.prices)
             if isinstance(product.price, FixedFee | OneOff)
         ),
-        *((f"commits[{n}].amount", commit.amount) for n, commit in enumerate(terms.commits)),
+        *((f"commits[{n}].{key}", amount) for n, one in enumerate(terms.commits) for key, amount in _billed_of(one)),
     ]
     for path, amount in billed:
         exponent = amount.as_tuple().exponent
@@ -289,3 +315,13 @@ def _unpayable(terms: Terms) -> Iterator[tuple[str, str]]:
                     f"{terms.currency.code} has no more"
                 ),
             )
+
+
+def _billed_of(commit: Commit) -> Iterator[tuple[str, Decimal]]:
+    """Yield what of a commit is billed as it is: its instalments, else its segments, else all of it."""
+    if commit.invoices:
+        yield from ((f"invoices[{n}].amount", one.amount) for n, one in enumerate(commit.invoices))
+    elif commit.access:
+        yield from ((f"access[{n}].amount", one.amount) for n, one in enumerate(commit.access))
+    else:
+        yield "amount", commit.amount

@@ -18,7 +18,7 @@ from ledger.files.shapes import KEYS, PAIRS, WITHOUT
 from pricing.calendar import local_date, local_midnight
 from pricing.cards import CardProduct, RateCard
 from pricing.metrics import Metric
-from pricing.terms import Terms
+from pricing.terms import Commit, Terms
 
 UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1)), ("s", timedelta(seconds=1)))
 WIDTH = 120
@@ -111,6 +111,8 @@ def _fields(value: Any, zone: str) -> dict[str, Any]:  # noqa: ANN401 - any data
         has_default = field.default is not MISSING and held == field.default
         if field.name in without or held is None or (has_default and field.name != "model"):
             continue
+        if isinstance(value, Commit) and value.access and field.name in ("amount", "start", "end"):
+            continue  # its segments say them
         content[names.get(field.name, field.name)] = _plain(held, zone, is_pairs=field.type == PAIRS)
     if "model" in content:
         content = {"model": content.pop("model"), **content}
