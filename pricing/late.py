@@ -65,10 +65,8 @@ def late_shares(
     drawn = {key: dict(billed[key].drawn) if key in billed else {} for key in keys}
     more = {key: EXACT.subtract(days.get(key, _Day()).amount, billed.get(key, NOTHING).amount) for key in keys}
     for key in keys:
-        for lot in in_order:
-            if lot.groups:
-                beyond = EXACT.subtract(drawn[key].get(lot.lot_id, ZERO), days.get(key, _Day()).with_groups_of(lot))
-                more[key] = EXACT.add(more[key], _give_back(drawn[key], left, lot.lot_id, beyond))
+        for lot_id, beyond in _beyond_groups(days.get(key, _Day()), drawn[key], in_order):
+            more[key] = EXACT.add(more[key], _give_back(drawn[key], left, lot_id, beyond))
         back = EXACT.subtract(EXACT.minus(more[key]), billed.get(key, NOTHING).undrawn)
         for lot in reversed(in_order):
             back = EXACT.subtract(back, _give_back(drawn[key], left, lot.lot_id, back))
@@ -84,6 +82,14 @@ def late_shares(
         kept = tuple((lot_id, amount) for lot_id, amount in sorted(drawn[key].items()) if amount)
         found[key] = DayShare(day.quantity, day.amount, kept)
     return found, left
+
+
+def _beyond_groups(day: "_Day", drawn: Mapping[str, Decimal], in_order: Sequence[Lot]) -> list[tuple[str, Decimal]]:
+    """Return what lots for group values have drawn beyond what they may together pay of a day, the narrowest first."""
+    unpaid = [part.amount for _, part in day.slices]
+    places = {lot.lot_id: day.with_groups_of(lot) for lot in in_order if lot.groups}
+    narrowest_first = sorted(places, key=lambda lot_id: len(places[lot_id]))
+    return [(lot_id, _pay(unpaid, places[lot_id], drawn.get(lot_id, ZERO))) for lot_id in narrowest_first]
 
 
 def _draw_more(
@@ -131,9 +137,9 @@ class _Day:
     amount: Decimal = ZERO
     slices: tuple[tuple[Charge, ChargeSlice], ...] = ()
 
-    def with_groups_of(self, lot: Lot) -> Decimal:
-        """Return how much of the day has the group values that a lot pays for."""
-        return total([part.amount for charge, part in self.slices if has_groups(lot, charge)])
+    def with_groups_of(self, lot: Lot) -> list[int]:
+        """Return the places of the slices with the group values that a lot pays for."""
+        return [n for n, (charge, _) in enumerate(self.slices) if has_groups(lot, charge)]
 
     def served_by(self, lots: Sequence[Lot], terms: Sequence[Terms]) -> dict[Lot, list[int]]:
         """Return the places of the slices that each lot may pay, in the order of the lots."""
