@@ -192,6 +192,7 @@ def _figures(one: Granted, books: _Books) -> GateFigures:
     held_amount, held_units = held_against(one, books.held, books.lots)
     serving = [books.left[lot.lot_id] for lot in books.now if serves(lot, one.products)]
     units = total([books.used.get(product_id, ZERO) for product_id in one.products])
+    cap_left, cap_rule = _capped(one, books)
     return GateFigures(
         feature_id=one.feature_id,
         left_amount=total(serving) if one.kind == "balance" else None,
@@ -201,7 +202,19 @@ def _figures(one: Granted, books: _Books) -> GateFigures:
         unit_price=unit_price_of(one, books.terms),
         problem=None if one.kind == "boolean" else books.problem,
         valid_until=books.valid_until,
+        cap_left=cap_left,
+        cap_rule=cap_rule,
     )
+
+
+def _capped(one: Granted, books: _Books) -> tuple[Decimal, str] | tuple[None, None]:
+    """Return what the nearest cap leaves for a feature, less what is held of all that it covers, and its rule."""
+    left = []
+    for cap in books.caps:
+        if cap.covers(one.products):
+            held = total([other.amount for other in books.held if cap.covers(other.products)])
+            left.append((EXACT.subtract(cap.left, held), cap.rule_id))
+    return min(left, default=(None, None))
 
 
 def _without_tags(lot: Lot, versions: Sequence[Terms]) -> Lot | None:

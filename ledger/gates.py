@@ -17,6 +17,7 @@ from ledger.contracts import Contract, get_contract
 from ledger.database import driver_of
 from ledger.errors import InvalidError
 from ledger.gate_figures import GateFigures, Granted, check_figure, figures_of
+from ledger.holding import holding_rule
 from ledger.spend import watermark_of
 from pricing.money import EXACT, ZERO, to_ledger_scale
 
@@ -24,7 +25,9 @@ MOST_CHECKS = 100
 KEEP = timedelta(seconds=5)
 """How long an answer may be kept, unless something begins or ends before."""
 
-Reason = Literal["no_feature", "no_contract", "problem", "units_spent", "balance_spent", "unpriced"]
+Reason = Literal[
+    "no_feature", "no_contract", "stopped", "problem", "units_spent", "balance_spent", "cap_reached", "unpriced"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,10 @@ class GateRequest:
 class GateAnswer:
     """Whether the feature may be used, and why not: a `reason` where it may not.
 
-    `no_feature`: nothing grants it; `no_contract`: the contract that does has not begun or is over; `problem`: its
-    rating stopped; `units_spent`, `balance_spent`: less is left than asked for; `unpriced`: the units have no single
-    price, so that the estimate must come as an amount.
+    `no_feature`: nothing grants it; `no_contract`: the contract that does has not begun or is over; `stopped`: an alert
+    holds the customer's gates; `problem`: its rating stopped; `units_spent`, `balance_spent`, `cap_reached`: less is
+    left of units, of the balance or of a spend cap than asked for; `unpriced`: the units have no single price, so that
+    the estimate must come as an amount. `rule_id` is the alert rule that holds or caps, where that is the reason.
 
     `left_amount` and `left_units` are less what is held and never below zero; None where they do not limit it. All
     usage that was accepted before `watermark` is in them. The answer may be kept until `keep_until`.
@@ -57,11 +61,15 @@ class GateAnswer:
     left_units: Decimal | None
     watermark: datetime | None
     keep_until: datetime
+    rule_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A gate as it stands until `valid_until`: what is left in the books, and what of that is held."""
+    """A gate as it stands until `valid_until`: what is left in the books, and what of that is held.
+
+    `stopped_by` is the alert rule that holds it, `cap_left` what the cap of rule `cap_rule` leaves, less what is held.
+    """
 
     feature_id: str
     contract_id: str
@@ -73,11 +81,19 @@ class Gate:
     problem: str | None
     valid_until: datetime | None
     watermark: datetime
+    stopped_by: str | None
+    cap_left: Decimal | None
+    cap_rule: str | None
 
     @property
     def is_limited(self) -> bool:
         """Whether money or units limit the feature, so that they can be held."""
-        return self.left_amount is not None or self.left_units is not None
+        return self.left_amount is not None or self.left_units is not None or self.cap_left is not None
+
+    @property
+    def free_balance(self) -> Decimal | None:
+        """The money in lots that is not held; None where it does not limit the feature."""
+        return None if self.left_amount is None else EXACT.subtract(self.left_amount, self.held_amount)
 
     def holds_at(self, moment: datetime) -> bool:
         """Say whether nothing has begun or ended since it was written."""
@@ -128,7 +144,7 @@ def answer_of(request: GateRequest, gate: Gate | Reason, *, at: datetime) -> Gat
     """Answer a request from a gate that holds at `at`, or from why there is none."""
     if not isinstance(gate, Gate):
         return GateAnswer(request.customer_id, request.feature_id, False, gate, None, None, None, at + KEEP)
-    amount = None if gate.left_amount is None else EXACT.subtract(gate.left_amount, gate.held_amount)
+    amount = min((one for one in (gate.free_balance, gate.cap_left) if one is not None), default=None)
     units = None if gate.left_units is None else EXACT.subtract(gate.left_units, gate.held_units)
     reason = _reason(request, gate, amount, units)
     return GateAnswer(
@@ -140,6 +156,7 @@ def answer_of(request: GateRequest, gate: Gate | Reason, *, at: datetime) -> Gat
         left_units=None if units is None else max(units, ZERO),
         watermark=gate.watermark,
         keep_until=at + KEEP if gate.valid_until is None else min(at + KEEP, gate.valid_until),
+        rule_id={"stopped": gate.stopped_by, "cap_reached": gate.cap_rule}.get(reason or ""),
     )
 
 
@@ -170,7 +187,7 @@ def project_gates(connection: sa.Connection, contract: Contract, *, as_of: datet
     Holds that expired, and those whose usage was accrued, are marked so. A contract without features costs one
     statement.
     """
-    granted = _granted(connection, contract.contract_id)
+    granted, has_caps = _granted(connection, contract.contract_id)
     if not granted:
         return
     watermark = watermark_of(connection, contract.contract_id)
@@ -181,8 +198,8 @@ def project_gates(connection: sa.Connection, contract: Contract, *, as_of: datet
     closed = {"contract_id": contract.contract_id, "opened": [one.feature_id for one in opened]}
     connection.execute(_CLOSE, closed)
     if opened:
-        rows = [_row(contract, one, watermark) for one in figures_of(connection, contract, opened, as_of=as_of)]
-        connection.execute(_WRITE, rows)
+        figures = figures_of(connection, contract, opened, as_of=as_of, has_caps=has_caps)
+        connection.execute(_WRITE, [_row(contract, one, watermark) for one in figures])
 
 
 def note_problem(connection: sa.Connection, contract_id: str, problem: str | None) -> None:
@@ -203,7 +220,7 @@ def settle_holds(connection: sa.Connection, contract_id: str, *, as_of: datetime
 
 def granted_of(connection: sa.Connection, contract_id: str) -> tuple[Granted, ...]:
     """Return the features that a contract has."""
-    return tuple(one for one, is_open in _granted(connection, contract_id) if is_open)
+    return tuple(one for one, is_open in _granted(connection, contract_id)[0] if is_open)
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------
@@ -216,8 +233,8 @@ def _check_estimate(request: GateRequest) -> None:
 
 
 def _reason(request: GateRequest, gate: Gate, amount: Decimal | None, units: Decimal | None) -> Reason | None:
-    if gate.problem is not None:
-        return "problem"
+    if gate.stopped_by is not None or gate.problem is not None:
+        return "problem" if gate.stopped_by is None else "stopped"
     if units is not None:
         if request.units is None and request.amount is not None:
             return "unpriced"  # an amount says nothing of units
@@ -230,7 +247,7 @@ def _reason(request: GateRequest, gate: Gate, amount: Decimal | None, units: Dec
                 return "unpriced"
             wanted = amount_of(request.units, gate.unit_price)
         if amount <= 0 or amount < (wanted or ZERO):
-            return "balance_spent"
+            return "cap_reached" if amount == gate.cap_left else "balance_spent"
     return None
 
 
@@ -248,12 +265,13 @@ def _lock_with(connection: sa.Connection, contract: Contract, features: Sequence
         lock_gates(connection, contract.customer_id)
 
 
-def _granted(connection: sa.Connection, contract_id: str) -> list[tuple[Granted, bool]]:
-    """Return every feature that a contract has or had, and whether it has it."""
-    rows = connection.execute(_GRANTED, {"contract_id": contract_id})
-    return [
+def _granted(connection: sa.Connection, contract_id: str) -> tuple[list[tuple[Granted, bool]], bool]:
+    """Return every feature that a contract has or had with whether it has it, and whether rules cap what it spends."""
+    rows = connection.execute(_GRANTED, {"contract_id": contract_id}).all()
+    found = [
         (Granted(row.feature_id, row.kind, tuple(row.products), row.most_units), row.revoked_at is None) for row in rows
     ]
+    return found, any(row.has_caps for row in rows)
 
 
 def _row(contract: Contract, figures: GateFigures, watermark: datetime) -> dict[str, object]:
@@ -269,12 +287,14 @@ def _row(contract: Contract, figures: GateFigures, watermark: datetime) -> dict[
         "problem": figures.problem,
         "valid_until": figures.valid_until,
         "watermark": watermark,
+        "cap_left": figures.cap_left,
+        "cap_rule": figures.cap_rule,
     }
 
 
 _COLUMNS = (
     "feature_id, contract_id, left_amount, left_units, held_amount, held_units, unit_price, problem, valid_until,"
-    " watermark"
+    " watermark, stopped_by, cap_left, cap_rule"
 )
 _READ = f"select {_COLUMNS} from gate where customer_id = %s and feature_id = %s"  # noqa: S608 - names of ours
 _READ_MANY = f"""
@@ -284,7 +304,14 @@ join unnest(cast(%s as text[]), cast(%s as text[])) as asked (customer_id, featu
 _LOCK = f"select {_COLUMNS} from gate where customer_id = %s order by feature_id for update"  # noqa: S608 - see above
 
 _GRANTED = sa.text("""
-select f.feature_id, f.kind, f.products, g.most_units, g.revoked_at
+select f.feature_id, f.kind, f.products, g.most_units, g.revoked_at, (
+    select exists (
+        select from alert_rule r, contract c
+        where r.action <> 'notify' and r.disabled_at is null and r.action = 'cap' and c.contract_id = :contract_id
+            and (r.contract_id is null or r.contract_id = c.contract_id)
+            and (r.customer_id is null or r.customer_id = c.customer_id)
+    )
+) as has_caps
 from feature_grant g join feature f using (feature_id) where g.contract_id = :contract_id order by f.feature_id
 """)
 
@@ -295,18 +322,18 @@ where c.customer_id = :customer_id and g.feature_id = :feature_id and g.revoked_
 order by is_in_force desc, c.start_at, c.contract_id limit 1
 """)
 
-_OPEN = sa.text("""
-insert into gate (customer_id, feature_id, contract_id, valid_until, watermark)
-values (:customer_id, :feature_id, :contract_id, :watermark, :watermark)
+_OPEN = sa.text(f"""
+insert into gate (customer_id, feature_id, contract_id, valid_until, watermark, stopped_by)
+values (:customer_id, :feature_id, :contract_id, :watermark, :watermark, {holding_rule(":customer_id")})
 on conflict (customer_id, feature_id) do nothing
-""")
+""")  # noqa: S608 - an expression of ours
 
 _CLOSE = sa.text("delete from gate where contract_id = :contract_id and feature_id <> all(:opened)")
 
 _WRITE = sa.text("""
 update gate set contract_id = :contract_id, left_amount = :left_amount, left_units = :left_units,
     held_amount = :held_amount, held_units = :held_units, unit_price = :unit_price, problem = :problem,
-    valid_until = :valid_until, watermark = :watermark
+    valid_until = :valid_until, watermark = :watermark, cap_left = :cap_left, cap_rule = :cap_rule
 where customer_id = :customer_id and feature_id = :feature_id
 """)
 

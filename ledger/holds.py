@@ -81,7 +81,9 @@ class Capture:
 _REMEDIES: dict[Reason | None, str] = {
     "no_feature": "grant it to a contract of the customer first",
     "no_contract": "start a contract that is in force, and grant it the feature",
+    "stopped": "have a person look at the alert that holds its gates, and release it",
     "problem": "see why rating of its contract stopped, and correct that",
+    "cap_reached": "hold less, wait for the next span, or replace the cap",
 }
 
 
@@ -91,8 +93,9 @@ class InsufficientError(StateError):
     def __init__(self, answer: GateAnswer) -> None:
         left = {"amount": answer.left_amount, "units": answer.left_units}
         told = ", ".join(f"{name} {value.normalize(WIDE):f}" for name, value in left.items() if value is not None)
+        reason = answer.reason if answer.rule_id is None else f"{answer.reason} by rule {answer.rule_id}"
         super().__init__(
-            f"feature {answer.feature_id} of customer {answer.customer_id} cannot be held: {answer.reason}, left "
+            f"feature {answer.feature_id} of customer {answer.customer_id} cannot be held: {reason}, left "
             f"{told or 'nothing'}; {_REMEDIES.get(answer.reason, 'hold less, or top up')}"
         )
         self.answer = answer
@@ -146,7 +149,7 @@ def hold(
     if made is None:  # another customer's, made at the same time
         return _same(get_hold(connection, hold_id), asked, expires_at)
     held = Hold(*made)
-    _count(connection, held, held.units, held.amount, has_neighbours=_has_neighbours(gates, gate))
+    _count(connection, held, held.units, held.amount, reach=_reach(gates, gate))
     return held
 
 
@@ -168,7 +171,7 @@ def release(connection: sa.Connection, hold_id: str, *, at: datetime) -> Hold:
         released,
         -found.units,
         -found.amount,
-        has_neighbours=_has_neighbours(gates, gates.get(found.feature_id)),
+        reach=_reach(gates, gates.get(found.feature_id)),
     )
     return released
 
@@ -251,7 +254,7 @@ def capture(
         captured,
         EXACT.subtract(units, found.units),
         EXACT.subtract(amount, found.amount),
-        has_neighbours=_has_neighbours(gates, gates.get(found.feature_id)),
+        reach=_reach(gates, gates.get(found.feature_id)),
     )
     return Capture(captured, outcome, contracts)
 
@@ -362,7 +365,7 @@ def _wanted(request: GateRequest, gate: Gate) -> GateRequest:
     if gate.unit_price is not None:
         amount = amount_of(request.units, gate.unit_price)
         return GateRequest(request.customer_id, request.feature_id, request.units, amount)
-    if gate.left_amount is not None:
+    if gate.left_amount is not None or gate.cap_left is not None:
         raise InvalidError(
             f"feature {request.feature_id} has no single price per unit for units {request.units}; give an amount"
         )
@@ -384,18 +387,29 @@ def _same(known: Hold, request: GateRequest, expires_at: datetime) -> Hold:
     )
 
 
-def _has_neighbours(gates: dict[str, Gate], gate: Gate | None) -> bool:
-    """Say whether a contract has other limited gates than this one, which what is held may stand against."""
-    return gate is None or any(
+Reach = Literal["own", "others", "caps"]
+"""What a hold may stand against: its own gate, other limited ones of the contract, or what caps leave at any."""
+
+
+def _reach(gates: dict[str, Gate], gate: Gate | None) -> Reach:
+    """Return what a hold on a gate may stand against."""
+    if any(other.cap_rule is not None for other in [*gates.values(), *([] if gate is None else [gate])]):
+        return "caps"
+    has_others = gate is None or any(
         other.contract_id == gate.contract_id and other.feature_id != gate.feature_id and other.is_limited
         for other in gates.values()
     )
+    return "others" if has_others else "own"
 
 
-def _count(connection: sa.Connection, changed: Hold, units: Decimal, amount: Decimal, *, has_neighbours: bool) -> None:
+def _count(connection: sa.Connection, changed: Hold, units: Decimal, amount: Decimal, *, reach: Reach) -> None:
     """Change what is held at the locked gates by what a hold takes or gives."""
+    if reach == "caps":
+        contract = get_contract(connection, changed.contract_id)
+        project_gates(connection, contract, as_of=changed.settled_at or changed.created_at)
+        return
     facts = {"customer_id": changed.customer_id, "expires_at": changed.expires_at}
-    if not has_neighbours:
+    if reach == "own":
         own = {**facts, "feature_id": changed.feature_id, "units": units, "amount": amount}
         connection.execute(_ADD, own)
         return

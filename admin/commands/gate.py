@@ -18,9 +18,11 @@ NUMBER = "NUMBER"
 WORDS: dict[Reason, str] = {
     "no_feature": "no contract grants it",
     "no_contract": "the contract that grants it has not begun, or is over",
+    "stopped": "an alert holds the gates of the customer; see `meterbook alert list --open`",
     "problem": "rating of its contract stopped; see `meterbook contract show`",
     "units_spent": "too few units are left in this period",
     "balance_spent": "too little money is left",
+    "cap_reached": "the spend cap leaves too little",
     "unpriced": "the estimate cannot be valued; give it in units where it is metered, else as an amount",
 }
 
@@ -49,7 +51,8 @@ def check(
     if as_json:
         say_json(answer)
         return
-    say("allowed" if answer.reason is None else f"denied: {WORDS[answer.reason]}")
+    by_rule = "" if answer.rule_id is None else f" (rule {answer.rule_id})"
+    say("allowed" if answer.reason is None else f"denied: {WORDS[answer.reason]}{by_rule}")
     show_facts(
         [
             ("left in money", "-" if answer.left_amount is None else decimal_text(answer.left_amount)),

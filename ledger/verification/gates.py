@@ -8,7 +8,7 @@ from decimal import Decimal
 from ledger.gate_figures import Granted, Held, held_against, paying, serves, terms_at, unit_price_of
 from ledger.verification.check import Check, Differences, Key, check_of_each, compare_facts, exact_text
 from ledger.verification.raw import Contract, Records, Row
-from pricing.calendar import Period
+from pricing.calendar import Period, local_date, local_midnight
 from pricing.draws import in_force
 from pricing.money import EXACT, ZERO, total
 
@@ -48,6 +48,7 @@ def check_gates(records: Records) -> tuple[Check, ...]:
             found[*key, "granted"] = row.contract_id
             continue
         is_turn = _is_turn(contract, books.expiries.get(row.contract_id, frozenset()), row.valid_until)
+        is_turn = is_turn or (row.cap_rule is not None and _is_midnight(contract, row.valid_until))
         found[*key, "valid until"] = "a turn" if is_turn else str(row.valid_until)
         wanted[*key, "valid until"] = "a turn"
         if is_turn:
@@ -147,6 +148,12 @@ def _is_turn(contract: Contract, expiries: frozenset[datetime], moment: datetime
         *(turn for lot in contract.lots for turn in (lot.start, lot.end)),
     }
     return moment in expiries or moment in turns or moment == _period_of(contract, moment - MOMENT_BEFORE).end
+
+
+def _is_midnight(contract: Contract, moment: datetime | None) -> bool:
+    """Say whether a day of the entity, which a cap may be of, begins at a moment."""
+    zone = contract.entity_zone
+    return moment is not None and local_midnight(local_date(moment, zone), zone) == moment
 
 
 def _period_of(contract: Contract, moment: datetime) -> Period:
