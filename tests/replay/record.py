@@ -10,16 +10,21 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from temporalio.client import Client, WorkflowHandle
 
+from ledger.alert_rules import create_rule
 from ledger.outbox import put_out
+from ledger.spend import spend
 from ledger.webhooks import create_endpoint, remove_endpoint
+from pricing.money import total
 from tests.activities.receivers import receiving, status
 from tests.simulator import RunningSimulator, running_simulator
+from tests.workflows.test_recharge import Prepaid
 from tests.workflows.world import Sold, dev_server, eventually, first_day, month, sell, sent, usage, working
 from workflows import starting
 from workflows.close_run import CloseStatus
@@ -35,6 +40,7 @@ from workflows.names import (
     collection_workflow_id,
     contract_workflow_id,
     invoice_workflow_id,
+    recharge_workflow_id,
     webhook_workflow_id,
 )
 from workflows.sweep import SweepWorkflow
@@ -103,8 +109,32 @@ async def test_record_nudges_that_wait_for_the_interval(engine: sa.Engine) -> No
         await eventually(contract, lambda found: found.accruals > 1)
         await nudge_twice("second")
         await eventually(contract, lambda found: found.accruals > 2)
-        for name in ("contract-nudged", "contract-alarm"):  # where each wait had its own timer; where one stays set
+        # where each wait had its own timer; where one stays set; where the worker that has the contract accrues it
+        for name in ("contract-nudged", "contract-alarm", "contract-at-hand"):
             await keeper(client)(name, contract_workflow_id("acme-1"))
+
+
+async def test_record_a_balance_that_is_recharged_and_alerts_that_are_told(engine: sa.Engine) -> None:
+    sell(engine, Prepaid(start=first_day(0), payment_method="pm_card_visa", retry_after="[1s]"))
+    with running_simulator() as simulator, receiving(status(200)) as receiver:
+        with engine.begin() as connection:
+            create_endpoint(connection, "hook", receiver.url, (), allow_private=True, at=month(0))
+            create_rule(connection, "five", kind="spend", threshold=Decimal(5), contract_id="acme-1", by="ann")
+        async with dev_server() as client, working(client, engine, simulator.client()):
+            await starting.ensure_webhook(client, "hook")
+            await starting.start_contract(client, "acme-1")
+
+            async def balance() -> Decimal:
+                with engine.begin() as connection:
+                    return total([lot.remaining for lot in spend(connection, "acme-1").lots])
+
+            await eventually(balance, lambda found: found == 20)
+            sent(engine, usage("work", datetime.now(UTC), 1_700))  # 17.00 of 20.00
+            await starting.nudge(client, ["acme-1"])
+            await asyncio.to_thread(receiver.wait_for, 1)
+            await eventually(balance, lambda found: found == 23)
+            await keeper(client)("contract-recharged", contract_workflow_id("acme-1"))
+            await keeper(client)("recharge-paid", recharge_workflow_id("acme-1", 1))
 
 
 async def test_record_a_card_that_pays(engine: sa.Engine) -> None:
