@@ -5,11 +5,16 @@ from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
-from meterbook_client import Doubt, Gates, UnauthorisedError
+from meterbook_client import AsyncGates, Doubt, Gates, UnauthorisedError
+from meterbook_client.answers import Gate
+from meterbook_client.gate_memory import Memory, Question
 
 from ledger import schema
 from ledger.accrual import accrue
 from ledger.features import Feature, create_feature, grant_feature
+
+PATIENT = 20.0
+"""Seconds that a real server may take to answer where the machine is busy."""
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def outcomes(gates: Gates, *units: int, feature_id: str = "calls") -> list[tuple
 
 def test_what_was_let_through_counts_though_the_server_knows_nothing_of_it(url: str, calls: str) -> None:
     now = datetime.now(UTC)
-    with Gates(url, api_key=calls, now=lambda: now) as gates:
+    with Gates(url, api_key=calls, timeout_seconds=PATIENT, now=lambda: now) as gates:
         assert outcomes(gates, 4, 4) == [(True, None, "server"), (True, None, "memory")]
         # the memory has 2 left; the server knows of no usage yet and would allow it
         assert outcomes(gates, 3) == [(False, "units_spent", "server")]
@@ -40,7 +45,7 @@ def test_what_was_let_through_counts_though_the_server_knows_nothing_of_it(url: 
 
 def test_a_watermark_that_has_passed_forgets_what_was_let_through(url: str, calls: str, engine: sa.Engine) -> None:
     now = datetime.now(UTC) - timedelta(minutes=1)
-    with Gates(url, api_key=calls, now=lambda: now) as gates:
+    with Gates(url, api_key=calls, timeout_seconds=PATIENT, now=lambda: now) as gates:
         assert outcomes(gates, 8) == [(True, None, "server")]
         with engine.begin() as connection:
             accrue(connection, "acme-payg", as_of=datetime.now(UTC))
@@ -50,7 +55,7 @@ def test_a_watermark_that_has_passed_forgets_what_was_let_through(url: str, call
 
 
 def test_without_an_estimate_in_its_measure_the_server_is_asked_each_time(url: str, calls: str) -> None:
-    with Gates(url, api_key=calls) as gates:
+    with Gates(url, api_key=calls, timeout_seconds=PATIENT) as gates:
         decisions = [gates.check("acme", "calls") for _ in range(2)]
         assert [(one.allowed, one.source) for one in decisions] == [(True, "server")] * 2
         assert outcomes(gates, 1, feature_id="nothing") == [(False, "no_feature", "server")]
@@ -70,9 +75,46 @@ def test_a_server_that_is_away_closes_gates_or_opens_them_up_to_a_cap(silent_url
         assert outcomes(gates, 1, feature_id="other") == [(False, "doubt", "doubt")]
 
 
+async def test_the_async_gates_decide_alike(url: str, silent_url: str, calls: str) -> None:
+    async with AsyncGates(url, api_key=calls, timeout_seconds=PATIENT) as gates:
+        decisions = [await gates.check("acme", "calls", units=Decimal(one)) for one in (4, 4, 3)]
+        told = [(one.allowed, one.reason, one.source) for one in decisions]
+        assert told == [(True, None, "server"), (True, None, "memory"), (False, "units_spent", "server")]
+        gates.forget("acme")
+        assert (await gates.check("acme", "calls", units=Decimal(2))).source == "server"
+    policy = {"calls": Doubt(most_calls=1)}
+    async with AsyncGates(silent_url, api_key="x", doubt=policy, timeout_seconds=0.1) as gates:
+        assert [(await gates.check("acme", "calls")).allowed for _ in range(2)] == [True, False]
+
+
+def gate(left: int, watermark: datetime | None, *, keep_until: datetime) -> Gate:
+    return Gate(left > 0, None if left else "units_spent", None, Decimal(left), watermark, keep_until)
+
+
+def test_an_answer_that_was_overtaken_by_one_with_a_later_watermark_changes_nothing() -> None:
+    now = datetime(2026, 10, 5, 12, tzinfo=UTC)
+    memory = Memory({}, settle=timedelta(seconds=30), now=lambda: now)
+    question = Question("acme", "calls", units=Decimal(2))
+    kept = now + timedelta(seconds=5)
+    assert memory.learned(question, gate(4, now, keep_until=kept)).allowed  # of 4 are 2 left
+    earlier = now - timedelta(seconds=1)
+    assert memory.learned(question, gate(9, earlier, keep_until=kept)).allowed  # counted against the later one
+    assert not memory.learned(question, gate(9, earlier, keep_until=kept)).allowed
+    now = kept  # what may be kept no longer is no later answer either
+    assert memory.learned(question, gate(9, earlier, keep_until=kept + timedelta(seconds=5))).allowed
+
+
+def test_a_denial_is_not_kept() -> None:
+    now = datetime(2026, 10, 5, 12, tzinfo=UTC)
+    memory = Memory({}, settle=timedelta(seconds=30), now=lambda: now)
+    question = Question("acme", "calls", units=Decimal(2))
+    assert memory.learned(question, gate(0, now, keep_until=now + timedelta(seconds=5))).reason == "units_spent"
+    assert memory.recalled(question) is None
+
+
 def test_a_key_that_does_not_work_is_no_doubt(url: str, calls: str) -> None:
     with (
-        Gates(url, api_key=f"{calls}x", doubt={"calls": Doubt(most_calls=9)}) as gates,
+        Gates(url, api_key=f"{calls}x", timeout_seconds=PATIENT, doubt={"calls": Doubt(most_calls=9)}) as gates,
         pytest.raises(UnauthorisedError),
     ):
         gates.check("acme", "calls", units=Decimal(1))
@@ -80,7 +122,7 @@ def test_a_key_that_does_not_work_is_no_doubt(url: str, calls: str) -> None:
 
 def test_the_memory_ends_with_the_answer(url: str, calls: str, engine: sa.Engine) -> None:
     now = datetime.now(UTC)
-    with Gates(url, api_key=calls, now=lambda: now) as gates:
+    with Gates(url, api_key=calls, timeout_seconds=PATIENT, now=lambda: now) as gates:
         assert outcomes(gates, 1, 1) == [(True, None, "server"), (True, None, "memory")]
         with engine.begin() as connection:
             connection.execute(schema.gate.delete())

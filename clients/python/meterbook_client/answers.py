@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import httpx
 
-from meterbook_client.errors import NotFoundError, RefusedError, UnauthorisedError, UnavailableError
+from meterbook_client.errors import ConflictError, NotFoundError, RefusedError, UnauthorisedError, UnavailableError
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
@@ -110,6 +110,33 @@ class Gate:
     keep_until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What is held for a feature until `expires_at`; `units` is 0 where it was asked for as money.
+
+    `captured` holds what its usage is taken for (`used_units`, `used_amount`), until that is in the books: `accrued`.
+    """
+
+    hold_id: str
+    customer_id: str
+    feature_id: str
+    contract_id: str
+    units: Decimal
+    amount: Decimal
+    state: Literal["held", "captured", "released", "expired", "accrued"]
+    expires_at: datetime
+    used_units: Decimal | None
+    used_amount: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A captured hold; `duplicate` says that its event was taken in before."""
+
+    hold: Hold
+    outcome: Literal["accepted", "duplicate"]
+
+
 def joined(answers: Iterable[Answer]) -> Answer:
     """Return the answer to several requests together."""
     listed = [*answers]
@@ -137,6 +164,8 @@ def content_of(response: httpx.Response) -> Any:  # noqa: ANN401 - the shape is 
         raise UnauthorisedError(response.status_code, detail)
     if response.status_code == HTTPStatus.NOT_FOUND:
         raise NotFoundError(response.status_code, detail)
+    if response.status_code == HTTPStatus.CONFLICT:
+        raise ConflictError(response.status_code, detail)
     raise RefusedError(response.status_code, detail)
 
 
@@ -166,15 +195,36 @@ def spend_of(content: Mapping[str, Any]) -> Spend:
 
 def gate_of(content: Mapping[str, Any]) -> Gate:
     """Read what a gate answered."""
-    amount, units, watermark = content["left_amount"], content["left_units"], content["watermark"]
+    watermark = content["watermark"]
     return Gate(
         content["allowed"],
         content["reason"],
-        None if amount is None else Decimal(amount),
-        None if units is None else Decimal(units),
+        _figure(content["left_amount"]),
+        _figure(content["left_units"]),
         None if watermark is None else datetime.fromisoformat(watermark),
         datetime.fromisoformat(content["keep_until"]),
     )
+
+
+def hold_of(content: Mapping[str, Any]) -> Hold:
+    """Read how a hold stands."""
+    return Hold(
+        content["hold_id"],
+        content["customer_id"],
+        content["feature_id"],
+        content["contract_id"],
+        Decimal(content["units"]),
+        Decimal(content["amount"]),
+        content["state"],
+        datetime.fromisoformat(content["expires_at"]),
+        _figure(content["used_units"]),
+        _figure(content["used_amount"]),
+    )
+
+
+def capture_of(content: Mapping[str, Any]) -> Capture:
+    """Read what became of a hold and its event."""
+    return Capture(hold_of(content["hold"]), content["outcome"])
 
 
 def pause_seconds(failures: int, error: UnavailableError) -> float:
@@ -186,6 +236,10 @@ def pause_seconds(failures: int, error: UnavailableError) -> float:
         return min(error.retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS)
     longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** min(failures, 10)))
     return longest * (1.0 + _CHANCE.random()) / 2.0
+
+
+def _figure(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,10 +13,14 @@ import httpx
 
 from meterbook_client.answers import (
     Answer,
+    Capture,
+    Hold,
     Receipt,
     Spend,
     answer_of,
+    capture_of,
     content_of,
+    hold_of,
     joined,
     pause_seconds,
     receipt_of,
@@ -24,12 +30,18 @@ from meterbook_client.backlog import Backlog
 from meterbook_client.client import log_refused
 from meterbook_client.errors import ClosedError, UnavailableError
 from meterbook_client.events import Event, portions
+from meterbook_client.gate_memory import Question
 from meterbook_client.requests import (
     ATTEMPTS,
     REQUEST_EVENTS,
     TIMEOUT_SECONDS,
+    Excess,
     Request,
+    capture_request,
+    held_request,
+    hold_request,
     receipt_request,
+    release_request,
     spend_request,
     usage_request,
 )
@@ -66,17 +78,44 @@ class AsyncClient:
 
     async def send_lines(self, lines: Sequence[str], *, attempts: int | None = None) -> Answer:
         """Send events that are written as JSON in one request."""
-        return answer_of(await self._ask(usage_request(lines), attempts=attempts))
+        return answer_of(await self.ask(usage_request(lines), attempts=attempts))
 
     async def receipt(self, receipt: str) -> Receipt:
         """Return what became of events that the server spooled."""
-        return receipt_of(await self._ask(receipt_request(receipt)))
+        return receipt_of(await self.ask(receipt_request(receipt)))
 
     async def spend(self, contract_id: str) -> Spend:
         """Return what a contract has spent so far; raise `NotFoundError` when there is none of this id."""
-        return spend_of(await self._ask(spend_request(contract_id)))
+        return spend_of(await self.ask(spend_request(contract_id)))
 
-    async def _ask(self, request: Request, *, attempts: int | None = None) -> Any:  # noqa: ANN401 - the server's shape
+    async def hold(
+        self,
+        hold_id: str,
+        customer_id: str,
+        feature_id: str,
+        *,
+        units: Decimal | None = None,
+        amount: Decimal | None = None,
+        expires_at: datetime,
+    ) -> Hold:
+        """Reserve units or an amount until it is captured, released or expires, as `Client.hold` does."""
+        question = Question(customer_id, feature_id, units, amount)
+        return hold_of(await self.ask(hold_request(hold_id, question, expires_at)))
+
+    async def capture(self, hold_id: str, event: Event, *, excess: Excess = "refuse") -> Capture:
+        """Send the usage that was held for, as `Client.capture` does."""
+        return capture_of(await self.ask(capture_request(hold_id, event, excess)))
+
+    async def release(self, hold_id: str) -> Hold:
+        """Give back what is held, as `Client.release` does."""
+        return hold_of(await self.ask(release_request(hold_id)))
+
+    async def held(self, hold_id: str) -> Hold:
+        """Return how a hold stands; raise `NotFoundError` when there is none of this id."""
+        return hold_of(await self.ask(held_request(hold_id)))
+
+    async def ask(self, request: Request, *, attempts: int | None = None) -> Any:  # noqa: ANN401 - the server's shape
+        """Ask for what has no method of its own, as `Client.ask` does."""
         most = self._attempts if attempts is None else attempts
         failures = 0
         while True:

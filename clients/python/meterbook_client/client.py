@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +14,14 @@ import httpx
 
 from meterbook_client.answers import (
     Answer,
+    Capture,
+    Hold,
     Receipt,
     Spend,
     answer_of,
+    capture_of,
     content_of,
+    hold_of,
     joined,
     pause_seconds,
     receipt_of,
@@ -24,12 +30,18 @@ from meterbook_client.answers import (
 from meterbook_client.backlog import Backlog
 from meterbook_client.errors import ClosedError, UnavailableError
 from meterbook_client.events import Event, portions
+from meterbook_client.gate_memory import Question
 from meterbook_client.requests import (
     ATTEMPTS,
     REQUEST_EVENTS,
     TIMEOUT_SECONDS,
+    Excess,
     Request,
+    capture_request,
+    held_request,
+    hold_request,
     receipt_request,
+    release_request,
     spend_request,
     usage_request,
 )
@@ -80,6 +92,40 @@ class Client:
     def spend(self, contract_id: str) -> Spend:
         """Return what a contract has spent so far; raise `NotFoundError` when there is none of this id."""
         return spend_of(self.ask(spend_request(contract_id)))
+
+    def hold(
+        self,
+        hold_id: str,
+        customer_id: str,
+        feature_id: str,
+        *,
+        units: Decimal | None = None,
+        amount: Decimal | None = None,
+        expires_at: datetime,
+    ) -> Hold:
+        """Reserve units or an amount, exactly one of them, until it is captured, released or expires.
+
+        The id is your own: the same hold again is harmless, so a lost answer is asked for again. Raises `ConflictError`
+        when less is left than that, no gate is open, or the id has other content.
+        """
+        question = Question(customer_id, feature_id, units, amount)
+        return hold_of(self.ask(hold_request(hold_id, question, expires_at)))
+
+    def capture(self, hold_id: str, event: Event, *, excess: Excess = "refuse") -> Capture:
+        """Send the usage that was held for, and settle the hold with it; the event counts once.
+
+        Raises `ConflictError` when the hold was captured with another event, was released or has expired, or when the
+        event uses more than is held, unless `excess` is `take`.
+        """
+        return capture_of(self.ask(capture_request(hold_id, event, excess)))
+
+    def release(self, hold_id: str) -> Hold:
+        """Give back what is held; the same again is harmless. Raises `ConflictError` when it is captured."""
+        return hold_of(self.ask(release_request(hold_id)))
+
+    def held(self, hold_id: str) -> Hold:
+        """Return how a hold stands; raise `NotFoundError` when there is none of this id."""
+        return hold_of(self.ask(held_request(hold_id)))
 
     def ask(self, request: Request, *, attempts: int | None = None) -> Any:  # noqa: ANN401 - the server's shape
         """Ask for what has no method of its own; raise as `send` does."""

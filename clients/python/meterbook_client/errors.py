@@ -4,7 +4,8 @@ MeterbookError
 ├── InvalidEventError   an event that cannot be sent: corrected where it is made
 ├── RefusedError        the server will not take the request, however often it is sent
 │   ├── UnauthorisedError
-│   └── NotFoundError
+│   ├── NotFoundError
+│   └── ConflictError
 ├── UnavailableError    the server does not answer, or is too busy; sending again is safe
 ├── FullError           so much waits in a sender that no more fits
 ├── ClosedError         a sender that is closed was given an event
@@ -34,7 +35,11 @@ class UnauthorisedError(RefusedError):
 
 
 class NotFoundError(RefusedError):
-    """There is no such contract, or no such receipt."""
+    """There is no such contract, receipt or hold."""
+
+
+class ConflictError(RefusedError):
+    """What is there stands against it: less is left than is to be held, or a hold is settled, or its id taken."""
 
 
 class UnavailableError(MeterbookError):
