@@ -15,7 +15,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 def test_there_are_histories_of_every_workflow() -> None:
     kinds = {name.stem.split("-")[0] for name in HISTORIES}
-    assert kinds == {"contract", "invoice", "collection", "close", "sweep", "webhook", "housekeeping"}
+    assert kinds == {"contract", "invoice", "collection", "close", "sweep", "webhook", "housekeeping", "recharge"}
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
