@@ -18,6 +18,7 @@ from ledger.checks import check_aware, check_slug, check_text
 from ledger.contracts import Contract, get_contract
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.holding import holding_rule
+from ledger.intake.attribution import mark_contract
 from pricing.money import ZERO
 from pricing.thresholds import Threshold
 
@@ -128,8 +129,10 @@ def disable_rule(connection: sa.Connection, rule_id: str, *, at: datetime) -> Al
         _RULES.update().where(_RULE.rule_id == rule_id).values(disabled_at=sa.func.coalesce(_RULE.disabled_at, at))
     )
     rule = get_rule(connection, rule_id)
-    if rule.action != "notify":
+    if rule.action == "cap":
         _turn_gates(connection, rule)
+    elif rule.action == "hold_gate":
+        connection.execute(_OPEN_GATES, {"rule_id": rule_id})
     return rule
 
 
@@ -160,9 +163,11 @@ def _scopes(contract: Contract) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _turn_gates(connection: sa.Connection, rule: AlertRule) -> None:
-    """Let the gates that a rule may close or open be written anew before they answer again."""
-    facts = {"contract_id": rule.contract_id, "customer_id": rule.customer_id, "rule_id": rule.rule_id}
-    connection.execute(_TURN, facts)
+    """Let the gates that a cap is on be written anew before they answer again, and have their contracts accrued."""
+    facts = {"contract_id": rule.contract_id, "customer_id": rule.customer_id}
+    contracts = {*connection.execute(_TURN, facts).scalars()}
+    for contract_id in sorted(contracts):
+        mark_contract(connection, contract_id)
 
 
 def _same(recorded: AlertRule, wanted: WantedRule) -> AlertRule:
@@ -187,18 +192,25 @@ _RULES = schema.alert_rule
 _RULE = _RULES.c
 _SELECT = sa.select(*(_RULE[name] for name in AlertRule.__dataclass_fields__))
 
-# In the order in which everybody locks gates, so that nobody waits in a circle.
-_TURN = sa.text(f"""
+# Gates are locked in the order in which everybody locks them, so that nobody waits in a circle.
+_TURN = sa.text("""
 with turned as (
     select customer_id, feature_id from gate
-    where stopped_by = :rule_id or (
-        (cast(:contract_id as text) is null or contract_id = :contract_id)
+    where (cast(:contract_id as text) is null or contract_id = :contract_id)
         and (cast(:customer_id as text) is null or customer_id = :customer_id)
-    )
     order by customer_id, feature_id for update
 )
-update gate g set valid_until = g.watermark, stopped_by = {holding_rule("g.customer_id")}
-from turned where g.customer_id = turned.customer_id and g.feature_id = turned.feature_id
+update gate g set valid_until = g.watermark from turned
+where g.customer_id = turned.customer_id and g.feature_id = turned.feature_id
+returning g.contract_id
+""")
+
+_OPEN_GATES = sa.text(f"""
+with stopped as (
+    select customer_id, feature_id from gate where stopped_by = :rule_id order by customer_id, feature_id for update
+)
+update gate g set stopped_by = {holding_rule("g.customer_id")} from stopped
+where g.customer_id = stopped.customer_id and g.feature_id = stopped.feature_id
 """)  # noqa: S608 - an expression of ours
 
 
