@@ -196,11 +196,11 @@ def _forecasts(
         return
     day, last = local_date(contract.start_at, zone), local_date(contract.accrued_at, zone)
     while day <= last and (contract.end_at is None or local_midnight(day, zone) < contract.end_at):
-        at = local_midnight(day + DAY, zone) - INSTANT
-        running, days = contract.periods(at)[-1], full_days(contract, at)
+        end = local_midnight(day + DAY, zone)
+        running, days = contract.periods(end - INSTANT)[-1], full_days(contract, end - INSTANT)
         reached = total([part for (on, start), part in spent.items() if start == running.start and on <= day])
         lately = total([part for (on, _), part in spent.items() if day - days * DAY <= on < day])
-        yield day, at + INSTANT, running.start, forecast(reached, lately, days=days, left=running.end - at)
+        yield day, end, running.start, forecast(reached, lately, days=days, left=running.end - end)
         day += DAY
 
 
