@@ -118,6 +118,7 @@ def _amendment_problems(
         "invoicing": (definition.policy.invoicing, contract.policy.invoicing),
         "collection": (definition.policy.collection, contract.policy.collection),
         "recharge": (definition.policy.recharge, contract.policy.recharge),
+        "credit_approval_above": (definition.policy.credit_approval_above, contract.policy.credit_approval_above),
     }
     for name, (new, old) in given.items():
         if new != old:

@@ -64,13 +64,15 @@ class RechargePolicy:
 class Policy:
     """What a contract agrees on beside prices; without `recharge` nothing is charged before it is owed.
 
-    `credits` are granted as time goes by, without a person.
+    `credits` are granted as time goes by, without a person. What a person grants, and a lot that a person voids or
+    gives another end, waits for a second person where it is more than `credit_approval_above`; None: never.
     """
 
     invoicing: InvoicingPolicy
     collection: CollectionPolicy
     recharge: RechargePolicy | None = None
     credits: tuple[Grant, ...] = ()
+    credit_approval_above: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

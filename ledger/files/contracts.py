@@ -95,6 +95,7 @@ class ContractFile(FileModel):
     collection: Annotated[CollectionPolicy, Shaped()]
     recharge: Annotated[RechargePolicy, Shaped()] | None = None
     credits: tuple[Annotated[Grant, Shaped(GRANT)], ...] = ()
+    credit_approval_above: Number | None = None
 
 
 CONTRACT = TypeAdapter(ContractFile)
@@ -143,7 +144,7 @@ def parse_contract(text: str, *, start: str | None = None) -> ContractDefinition
         said.time_zone,
         setting.start,
         said.end,
-        Policy(said.invoicing, said.collection, said.recharge, said.credits),
+        Policy(said.invoicing, said.collection, said.recharge, said.credits, said.credit_approval_above),
         terms,
         said.cadence,
         None if said.anchor is None else Anchor(said.anchor, said.anchor_month),
@@ -190,14 +191,14 @@ def _check_alone(said: ContractFile, part: Part, setting: Setting, *, has_start:
         refuse("products", "names no product; list at least one with its price, or name a rate_card")
     if said.follow_rate_card and said.rate_card_alias is None:
         refuse("follow_rate_card", "needs a rate_card_alias to follow; name one, or remove it")
-    for key, remedy in (
-        ("review_above", "remove it to review no invoice for this reason"),
-        ("review_growth", "remove it to review no invoice for this reason"),
-        ("ignore_late_below", "remove it to bill every difference of late usage"),
+    for key, limit, remedy in (
+        ("invoicing.review_above", said.invoicing.review_above, "remove it to review no invoice for this reason"),
+        ("invoicing.review_growth", said.invoicing.review_growth, "remove it to review no invoice for this reason"),
+        ("invoicing.ignore_late_below", said.invoicing.ignore_late_below, "remove it to bill every late difference"),
+        ("credit_approval_above", said.credit_approval_above, "write 0 to let a second person see every credit"),
     ):
-        limit: Decimal | None = getattr(said.invoicing, key)
         if limit is not None and limit < 0:
-            refuse(f"invoicing.{key}", f"{limit} must not be negative; {remedy}")
+            refuse(key, f"{limit} must not be negative; {remedy}")
     if said.collection.method == "bank_transfer" and said.collection.retry_after:
         refuse("collection.retry_after", "only a card is charged again; remove it, a bank transfer is waited for")
     if said.recharge is not None:

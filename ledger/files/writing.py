@@ -85,6 +85,8 @@ def contract_content(definition: ContractDefinition, terms: Terms) -> Content:
     content["invoicing"] = _fields(definition.policy.invoicing, zone)
     content["collection"] = _fields(definition.policy.collection, zone)
     content |= _some("recharge", definition.policy.recharge and _fields(definition.policy.recharge, zone))
+    approval = definition.policy.credit_approval_above
+    content |= {} if approval is None else {"credit_approval_above": format(approval, "f")}
     content |= _some("credits", [_fields(grant, zone) for grant in definition.policy.credits])
     return content
 

@@ -29,7 +29,7 @@ from ledger.schema.contracts import (
     rate_card,
     rate_card_version,
 )
-from ledger.schema.credits import recharge
+from ledger.schema.credits import credit_request, recharge
 from ledger.schema.documents import (
     close_run,
     credit_note_request,
@@ -82,6 +82,7 @@ __all__ = [
     "contract_period",
     "contract_terms",
     "credit_note_request",
+    "credit_request",
     "customer",
     "customer_alias",
     "entity",

@@ -1,6 +1,7 @@
-"""Credits: the recharges of prepaid balances."""
+"""Credits: the recharges of prepaid balances, and what waits for approval."""
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from ledger.schema.base import MOMENT, MONEY, metadata
 
@@ -24,4 +25,28 @@ recharge = Table(
     CheckConstraint("(state = 'begun') = (settled_at is null)", name="settled"),
     CheckConstraint("(state = 'failed') = (payments_before is not null)", name="failed"),
     Index("uq_recharge_begun", "contract_id", unique=True, postgresql_where="state = 'begun'"),
+)
+
+# a grant, a void or another end of a lot that a second person decides on
+credit_request = Table(
+    "credit_request",
+    metadata,
+    Column("request_id", Text, primary_key=True),  # {lot_id}:{kind}-{number}
+    Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
+    Column("lot_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("content", JSONB, nullable=False),  # what is asked for, beside the reason
+    Column("amount", MONEY, nullable=False),  # what is granted, or what the lot had left
+    Column("reason", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_at", MOMENT, nullable=False),
+    Column("decision", Text),  # null while it is open
+    Column("decided_by", Text),
+    Column("decided_at", MOMENT),
+    Column("decision_reason", Text),
+    CheckConstraint("kind in ('grant', 'void', 'expiry')", name="kind"),
+    CheckConstraint("decision in ('approved', 'rejected')", name="decision"),
+    CheckConstraint("num_nonnulls(decision, decided_by, decided_at, decision_reason) in (0, 4)", name="decided"),
+    CheckConstraint("decided_by <> requested_by", name="two_people"),
+    Index("uq_credit_request_open", "lot_id", "kind", unique=True, postgresql_where="decision is null"),
 )
