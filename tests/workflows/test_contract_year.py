@@ -1,39 +1,22 @@
 """A contract lives through twelve months, whose days pass by its workflow's own timers while usage keeps coming."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import TimeSkipper, TimeSkippingConfig, WorkflowEnvironment
+from temporalio.client import Client
 
 from ledger.invoices import Invoice, get_invoice
 from ledger.payments import record_bank_payment
 from ledger.reports import trial_balance
 from ledger.spend import spend
 from ledger.verification import verify
-from tests.workflows.world import BINARIES, FAST, Sold, eventually, invoices, month, sell, totals, usage, working
+from tests.workflows.clocks import Clocks
+from tests.workflows.world import Sold, eventually, invoices, month, sell, totals, usage, working
 from workflows import starting
-from workflows.collection import CollectionStatus, CollectionWorkflow
-from workflows.contract import ContractStatus, ContractWorkflow
-from workflows.invoice import InvoiceStatus, InvoiceWorkflow
-from workflows.names import (
-    CONTRACT_STATUS,
-    DUNNING_STATE,
-    ENTITY_ID,
-    PERIOD_END,
-    collection_workflow_id,
-    contract_workflow_id,
-    invoice_workflow_id,
-)
-from workflows.refusals import TemporalAwayError
 
 MONTHS = 12
 SENDERS = 2
@@ -42,58 +25,6 @@ SIGNALS_A_SENDER = 5
 EVENTS_A_SIGNAL = 5
 HOUR = timedelta(hours=1)
 GRACE = timedelta(days=3)
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The clocks of the workflows: each has its own, which goes on as slowly as a wall clock until somebody turns it.
-
-    Temporal turns no clock while a child runs, abandoned or not: a contract's only when its invoices are final.
-    """
-
-    client: Client
-    skipper: TimeSkipper
-
-    @property
-    def contract(self) -> WorkflowHandle[ContractWorkflow, ContractStatus]:
-        """The contract's workflow, whichever run is the present one."""
-        return self.client.get_workflow_handle_for(ContractWorkflow.run, contract_workflow_id("acme-1"))
-
-    def invoice(self, invoice_id: str) -> WorkflowHandle[InvoiceWorkflow, InvoiceStatus]:
-        """An invoice's workflow."""
-        return self.client.get_workflow_handle_for(InvoiceWorkflow.run, invoice_workflow_id(invoice_id))
-
-    def collection(self, invoice_id: str) -> WorkflowHandle[CollectionWorkflow, CollectionStatus]:
-        """The workflow that collects an invoice."""
-        return self.client.get_workflow_handle_for(CollectionWorkflow.run, collection_workflow_id(invoice_id))
-
-    async def turn_contract(self, moment: datetime) -> None:
-        """Let the contract's time pass, timer by timer, until a moment (UTC) or its end; it waits for open invoices."""
-        await self._turn(self.contract, moment)
-
-    async def turn_invoice(self, invoice_id: str, moment: datetime) -> None:
-        """Let an invoice's time pass until a moment (UTC), or until its workflow is done."""
-        await self._turn(self.invoice(invoice_id), moment)
-
-    async def _turn(self, workflow: WorkflowHandle[Any, Any], moment: datetime) -> None:
-        await self.skipper.fast_forward(workflow, moment - await self.skipper.get_current_time(workflow))
-
-
-@pytest.fixture
-async def clocks() -> AsyncIterator[Clocks]:
-    """A Temporal server of the test's own that can skip time."""
-    keys = ("frontend.WorkflowTimeSkippingEnabled=true", 'history.timerProcessorMaxTimeShift="20ms"')
-    skipping = [word for key in keys for word in ("--dynamic-config-value", key)]
-    environment = await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=str(BINARIES / "temporal"),
-        dev_server_log_level="error",
-        search_attributes=[CONTRACT_STATUS, ENTITY_ID, PERIOD_END, DUNNING_STATE],
-        dev_server_extra_args=[*FAST, *skipping],
-    )
-    async with environment:
-        config = TimeSkippingConfig(disable_propagation=True, max_session_skip_count=1000)
-        yield Clocks(environment.client, TimeSkipper(environment.client, config=config))
 
 
 @pytest.mark.story
@@ -113,7 +44,7 @@ async def test_a_contract_lives_through_a_year_by_its_own_timers_and_is_paid_to_
         await pass_opening(clocks, engine, starts[0])
         for n in range(MONTHS):
             await pass_month(clocks, engine, n, starts[n], starts[n + 1])
-        ended = await clocks.contract.result()
+        ended = await clocks.contract("acme-1").result()
     # 120 signals of 5 events; each signal repeats one event
     assert (ended.accepted, ended.duplicate, ended.conflict, ended.rejected) == (600, 120, 0, 0)
     assert ended.state == "ended"
@@ -126,7 +57,7 @@ async def test_a_contract_lives_through_a_year_by_its_own_timers_and_is_paid_to_
 async def pass_opening(clocks: Clocks, engine: sa.Engine, start: datetime) -> None:
     """The opening invoice waits for the contract's start, and bills the first fee."""
     opening = "acme-1.opening"
-    await eventually(lambda: in_grace(clocks, opening), bool)
+    await eventually(lambda: clocks.in_grace(opening), bool)
     assert invoices(engine) == ()
     await clocks.turn_invoice(opening, start + HOUR)
     await pay(clocks, engine, opening, Decimal("30.00"))
@@ -134,12 +65,12 @@ async def pass_opening(clocks: Clocks, engine: sa.Engine, start: datetime) -> No
 
 async def pass_month(clocks: Clocks, engine: sa.Engine, n: int, start: datetime, end: datetime) -> None:
     """Usage comes while the days pass; the month's end starts its invoice, which is drafted after the grace."""
-    await clocks.turn_contract(start + timedelta(days=9, hours=12))
+    await clocks.turn_contract("acme-1", start + timedelta(days=9, hours=12))
     assert accrued(engine, "tokens") == 0
     if (end - start).days == 30:  # 1.00 a day: ten days have begun, and only timers woke the contract
         assert accrued(engine, "seat") == Decimal("10.00")
     await asyncio.gather(
-        clocks.turn_contract(start + timedelta(days=19, hours=12)),
+        clocks.turn_contract("acme-1", start + timedelta(days=19, hours=12)),
         *(send(clocks.client, f"{n}/{sender}", start) for sender in range(SENDERS)),
     )
 
@@ -147,28 +78,20 @@ async def pass_month(clocks: Clocks, engine: sa.Engine, n: int, start: datetime,
         return accrued(engine, "tokens")
 
     assert await eventually(balance, lambda found: found == Decimal("50.00")) == Decimal("50.00")
-    await clocks.turn_contract(end - HOUR)
+    await clocks.turn_contract("acme-1", end - HOUR)
     status = await starting.contract_status(clocks.client, "acme-1")
     assert (status.next_boundary, status.invoices_started) == (end, ())
-    await asyncio.gather(clocks.turn_contract(end + HOUR), pass_grace(clocks, engine, n, start, end))
+    await asyncio.gather(clocks.turn_contract("acme-1", end + HOUR), pass_grace(clocks, engine, n, start, end))
 
 
 async def pass_grace(clocks: Clocks, engine: sa.Engine, n: int, start: datetime, end: datetime) -> None:
     """The month's invoice is there when the month is over, waits out the grace, and is drafted then."""
     invoice_id = f"acme-1.{day(start)}"
-    await eventually(lambda: in_grace(clocks, invoice_id), bool)
+    await eventually(lambda: clocks.in_grace(invoice_id), bool)
     await clocks.turn_invoice(invoice_id, end + GRACE - HOUR)
     assert len(invoices(engine)) == 1 + n  # the opening and the months before
     await clocks.turn_invoice(invoice_id, end + GRACE + HOUR)
     await pay(clocks, engine, invoice_id, Decimal("80.00") if n < MONTHS - 1 else Decimal("50.00"))
-
-
-async def in_grace(clocks: Clocks, invoice_id: str) -> bool:
-    """Say whether an invoice's workflow is there and waits."""
-    try:
-        return (await starting.invoice_status(clocks.client, invoice_id)).state == "grace"
-    except TemporalAwayError:  # it was just started, and cannot answer yet
-        return False
 
 
 async def pay(clocks: Clocks, engine: sa.Engine, invoice_id: str, amount: Decimal) -> None:
