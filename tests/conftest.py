@@ -4,6 +4,7 @@ The servers are started once a session, when a test first needs them, and end wi
 METERBOOK_TEST_POSTGRES (a URL with superuser rights) and METERBOOK_TEST_TEMPORAL (host:port) name running ones instead.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from uuid import uuid4
@@ -16,6 +17,11 @@ from infra.stack import Stack, running_stack
 from infra.stack.home import CLONE
 from ledger.database import create_engine
 from ledger.migrations import migrate
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every search for garbage to come: it lives as long as the session."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
