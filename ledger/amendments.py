@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from ledger import schema
 from ledger.checks import check_aware, check_text
 from ledger.contract_checks import (
+    commit_moments,
+    commit_term_problems,
     grant_moments,
     grant_problems,
     grid_problems,
@@ -22,8 +24,6 @@ from ledger.contract_checks import (
 from ledger.contracts import (
     Contract,
     agreed_terms,
-    commit_moments,
-    commit_term_problems,
     get_contract,
     insert_lots,
     insert_terms,

@@ -15,11 +15,13 @@ from ledger.database import Json
 from ledger.rate_cards import with_prices
 from ledger.terms_codec import terms_from_json
 from pricing.calendar import is_on_grid
+from pricing.commit_checks import term_problems
+from pricing.commits import segments_of
 from pricing.grant_checks import scope_problems
 from pricing.grants import Grant
 from pricing.prices import FixedFee, OneOff, Price, Seats
 from pricing.segments import terms_in_force
-from pricing.terms import Terms
+from pricing.terms import Commit, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,23 @@ def grid_problems(moments: Mapping[str, datetime | None], bucket_minutes: int) -
                 f"{name} {moment.isoformat()} is no multiple of {bucket_minutes} minutes, in which usage of this "
                 "customer is counted; choose the moment before or after"
             )
+
+
+def commit_term_problems(commits: Sequence[Commit], start_at: datetime, end_at: datetime | None) -> Iterator[str]:
+    """Refuse commits that would be used or billed outside of their contract's term."""
+    for commit in commits:
+        for key, message in term_problems(commit, start_at, end_at):
+            yield f"commit {commit.commit_id} {key} {message}"
+
+
+def commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
+    """Return when commits begin and end, by the words that name them."""
+    return {
+        f"commit {commit.commit_id} {f'access {n} ' if commit.access else ''}{name}": moment
+        for commit in commits
+        for n, segment in enumerate(segments_of(commit), start=1)
+        for name, moment in (("start", segment.start), ("end", segment.end))
+    }
 
 
 def grant_problems(grants: Sequence[Grant], versions: Sequence[Terms]) -> Iterator[str]:

@@ -14,6 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 from ledger import schema
 from ledger.checks import check_aware, check_text
 from ledger.contract_checks import (
+    commit_moments,
+    commit_term_problems,
     differences,
     grant_moments,
     grant_problems,
@@ -40,8 +42,7 @@ from ledger.terms_codec import (
 )
 from pricing.calendar import Anchor, Period, needs_quarter_hours, periods
 from pricing.checks import check_versions
-from pricing.commit_checks import term_problems
-from pricing.commits import lots_of_commit, segments_of
+from pricing.commits import lots_of_commit
 from pricing.errors import TermsError
 from pricing.money import currency
 from pricing.prices import Cadence
@@ -235,6 +236,8 @@ def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetim
         raise StateError(f"contract {contract_id} has ended at {frozen.isoformat()} and is invoiced; start a new one")
     if frozen is not None and end_at < frozen:
         raise StateError(f"contract {contract_id} is invoiced until {frozen.isoformat()}; end it then or later")
+    if frozen is not None and end_at == frozen:
+        _refuse_unbilled(connection, contract, frozen)
     billed = last_billed_fee(connection, contract_id)
     if billed is not None and end_at <= billed:
         raise StateError(
@@ -251,6 +254,30 @@ def end_contract(connection: sa.Connection, contract_id: str, *, end_at: datetim
         record_periods(connection, contract_id, replace(contract, end_at=end_at).periods(last))
     mark_contract(connection, contract_id)
     return get_contract(connection, contract_id)
+
+
+def _refuse_unbilled(connection: sa.Connection, contract: Contract, frozen: datetime) -> None:
+    """Refuse an end up to which all is invoiced where it makes more of commits due, which no invoice would hold."""
+    voided = voided_lots(connection, contract.contract_id)
+    lots = lots_of(connection, contract.contract_id)
+    due = {
+        lot.lot_id
+        for lot in lots
+        if lot.is_postpaid and lot.lot_id not in voided and lot.start < frozen < (lot.end or frozen)
+    }
+    if any(lot.instalments_of is not None for lot in lots):
+        due |= {
+            f"{contract.contract_id}.{commit.commit_id}"
+            for terms in agreed_terms(connection, contract.contract_id)
+            for commit in terms.commits
+            for one in commit.invoices
+            if one.on > frozen
+        }
+    if due:
+        raise StateError(
+            f"contract {contract.contract_id} is invoiced until {frozen.isoformat()} already, and commit "
+            f"{', '.join(sorted(due))} would be due then; end it later, so that its last invoice holds that"
+        )
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
@@ -296,23 +323,6 @@ def _start_problems(
         priced_spans(terms, definition.start_at, definition.end_at),
         spans_of_customer(connection, definition.customer_id, but=definition.contract_id),
     )
-
-
-def commit_term_problems(commits: Sequence[Commit], start_at: datetime, end_at: datetime | None) -> Iterator[str]:
-    """Refuse commits that would be used or billed outside of their contract's term."""
-    for commit in commits:
-        for key, message in term_problems(commit, start_at, end_at):
-            yield f"commit {commit.commit_id} {key} {message}"
-
-
-def commit_moments(commits: Sequence[Commit]) -> dict[str, datetime | None]:
-    """Return when commits begin and end, by the words that name them."""
-    return {
-        f"commit {commit.commit_id} {f'access {n} ' if commit.access else ''}{name}": moment
-        for commit in commits
-        for n, segment in enumerate(segments_of(commit), start=1)
-        for name, moment in (("start", segment.start), ("end", segment.end))
-    }
 
 
 def last_billed_fee(connection: sa.Connection, contract_id: str) -> datetime | None:

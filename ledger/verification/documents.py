@@ -7,16 +7,21 @@ from decimal import Decimal
 from itertools import pairwise
 
 from ledger.invoice_lines import fees_owed
+from ledger.shares import account_of_lot
 from ledger.verification.books import Posted, account_key
 from ledger.verification.check import Check, Differences, Key, add_to, check_of_each, compare_amounts, compare_facts
+from ledger.verification.commits import billed_key, check_true_ups, commits_billed
+from ledger.verification.lots import Share, drawn_of_lots
 from ledger.verification.rating import RatedContract
 from ledger.verification.raw import Contract, Records, Row
 from ledger.verification.recharges import check_recharges, recharges_billed
 from pricing.calendar import Period
+from pricing.commits import paid_share
 from pricing.errors import PricingError
 from pricing.fees import rate_fees
 from pricing.money import EXACT, ZERO, currency, round_to_currency, to_ledger_scale, total
 from pricing.rated import Fee, Line, RatedPeriod, Step
+from pricing.terms import Lot
 
 Facts = dict[Key, Hashable]
 
@@ -79,6 +84,7 @@ def check_invoices(records: Records, documents: Documents, rated: Mapping[str, R
         _check_advance_lines(records, documents),
         _check_adjusted_lines(records, documents),
         _check_late_amounts(records, documents),
+        check_true_ups(records),
         compare_amounts("invoices add up", "lines", sums, "totals", totals),
         _check_numbers(records, documents),
         check_recharges(records),
@@ -202,7 +208,7 @@ def _check_advance_lines(records: Records, documents: Documents) -> Check:
     for contract in records.contracts.values():
         invoices = [row for row in records.invoices.values() if row.contract_id == contract.contract_id]
         recharges = recharges_billed(records, contract.contract_id)
-        for key, fact, is_due in (*_fees(contract, invoices), *_commits(contract, invoices), *recharges):
+        for key, fact, is_due in (*_fees(contract, invoices), *commits_billed(contract, invoices), *recharges):
             allowed[key] = fact
             if is_due:
                 wanted[key] = fact
@@ -210,8 +216,8 @@ def _check_advance_lines(records: Records, documents: Documents) -> Check:
     for name, invoice in records.invoices.items():
         for line in documents.lines[name]:
             if line.kind == "commit" or line.kind in FEE_KINDS:
-                start = () if line.kind == "commit" else (line.service_start.isoformat(),)
-                key = (invoice.contract_id, line.kind, line.product_id, *start)
+                own = (line.product_id, line.service_start.isoformat())
+                key = (invoice.contract_id, line.kind, *(billed_key(line) if line.kind == "commit" else own))
                 exact, amount = found.get(key, (ZERO, ZERO))
                 found[key] = (EXACT.add(exact, line.exact), EXACT.add(amount, line.amount))
     wanted |= {key: fact for key, fact in allowed.items() if key in found}
@@ -248,8 +254,10 @@ def _check_late_amounts(records: Records, documents: Documents) -> Check:
     wanted: dict[Key, Decimal] = {}
     found: dict[Key, Decimal] = {}
     starts = {name: row.period_start.isoformat() for name, row in records.invoices.items()}
+    lots = [lot for contract in records.contracts.values() for lot in contract.lots]
+    billable = {"", *(lot.lot_id for lot in lots if lot.is_postpaid)}
     for row in records.accrued:
-        if row.kind == "usage" and not row.lot_id and row.billed_amount is not None:
+        if row.kind == "usage" and row.lot_id in billable and row.billed_amount is not None:
             key = (records.contracts[row.contract_id].currency, row.contract_id, row.period_start.isoformat())
             add_to(found, key, row.billed_amount)
             add_to(wanted, key, row.frozen_amount or ZERO)
@@ -298,23 +306,6 @@ def _billing(contract: Contract, until: datetime) -> Iterator[tuple[Period, Fee]
         yield from ((period, fee) for fee in fees)
 
 
-def _commits(contract: Contract, invoices: Sequence[Row]) -> Iterator[tuple[Key, Hashable, bool]]:
-    """Yield the paid lots, and whether they must be billed by now.
-
-    One agreed with the contract is on its first invoice; one that serves an invoiced period was billed with that.
-    """
-    first = {
-        f"{contract.contract_id}.{commit.commit_id}" for version in contract.terms[:1] for commit in version.commits
-    }
-    drafted = max((row.period_end for row in invoices if row.kind == "period"), default=None)
-    unit = currency(contract.currency)
-    for lot in contract.lots:
-        if lot.cost_basis:
-            serves = drafted is not None and lot.start < drafted
-            fact = (to_ledger_scale(lot.amount), round_to_currency(lot.amount, unit))
-            yield (contract.contract_id, "commit", lot.lot_id), fact, bool(invoices) and (lot.lot_id in first or serves)
-
-
 def _check_numbers(records: Records, documents: Documents) -> Check:
     """Each entity numbers its invoices 1, 2, 3 without a gap, with dates that never go back."""
     differences = Differences()
@@ -354,29 +345,14 @@ def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[
 
     for name, one in rated.items():
         unit = one.contract.currency
-        free = {lot.lot_id for lot in one.contract.lots if not lot.cost_basis}
+        lots = {lot.lot_id: lot for lot in one.contract.lots}
         for share, (_, amount) in one.figures.items():
-            product = f"product:{share.product_id}"
-            if share.kind in FEE_KINDS:
-                debit = account_key(unit, "deferred_revenue", name, product)
-                if share.kind == "fee_in_arrears":
-                    debit = account_key(unit, "unbilled_receivable", name)
-                move(debit, account_key(unit, "fixed_revenue", name, product), amount)
-                continue
-            if share.kind == "breakage":
-                lot = f"lot:{share.lot_id}"
-                move(
-                    account_key(unit, "deferred_revenue", name, lot),
-                    account_key(unit, "breakage_revenue", name, lot),
-                    amount,
-                )
-                continue
-            if share.lot_id:
-                code = "promotional_credit" if share.lot_id in free else "deferred_revenue"
-                debit = account_key(unit, code, name, f"lot:{share.lot_id}")
-            else:
-                debit = account_key(unit, "unbilled_receivable", name)
-            move(debit, account_key(unit, "usage_revenue", name, product), amount)
+            move(*_accounts(unit, name, share, lots), amount)
+        for lot_id, drawn in drawn_of_lots(one.figures).items():
+            lot = lots[lot_id]
+            if lot.paid is not None:
+                given = EXACT.subtract(drawn, paid_share(lot, drawn))
+                move(account_key(unit, "promotional_credit", name, f"lot:{lot_id}"), _of_lot(unit, name, lot), given)
     for row in documents.requests:
         _expect_request(expected, row)
     for name, invoice in documents.issued.items():
@@ -384,6 +360,26 @@ def _expected(documents: Documents, rated: Mapping[str, RatedContract]) -> dict[
         receivable = account_key(invoice.currency, "accounts_receivable", invoice.contract_id)
         add_to(expected, receivable, EXACT.minus(documents.applied[name]))
     return expected
+
+
+def _accounts(unit: str, contract_id: str, share: Share, lots: Mapping[str, Lot]) -> tuple[Key, Key]:
+    """Return the accounts that a share of a contract is debited and credited to."""
+    product = f"product:{share.product_id}"
+    unbilled = account_key(unit, "unbilled_receivable", contract_id)
+    if share.kind in FEE_KINDS:
+        deferred = account_key(unit, "deferred_revenue", contract_id, product)
+        revenue = account_key(unit, "fixed_revenue", contract_id, product)
+        return (unbilled if share.kind == "fee_in_arrears" else deferred), revenue
+    debit = _of_lot(unit, contract_id, lots[share.lot_id]) if share.lot_id else unbilled
+    if share.kind == "breakage":
+        return debit, account_key(unit, "breakage_revenue", contract_id, f"lot:{share.lot_id}")
+    return debit, account_key(unit, "usage_revenue", contract_id, product)
+
+
+def _of_lot(unit: str, contract_id: str, lot: Lot) -> Key:
+    """Return the account from which usage draws what a lot holds, or what a postpaid one lets be billed."""
+    code, *dimensions = account_of_lot(lot)
+    return account_key(unit, code, contract_id, *(f"{name}:{value}" for name, value in dimensions))
 
 
 def _expect_invoice(
@@ -396,10 +392,11 @@ def _expect_invoice(
     add_to(expected, account_key(unit, "accounts_receivable", owner), invoice.total)
     rounding = account_key(unit, "rounding", owner)
     for line in lines:
-        if line.kind == "commit" or line.kind in FEE_KINDS:
-            dimension = f"lot:{line.product_id}" if line.kind == "commit" else f"product:{line.product_id}"
+        if line.kind in ("commit", "true_up") or line.kind in FEE_KINDS:
+            whole = "commit" if line.unit == "instalment" else "lot"
+            dimension = f"{whole if line.kind == 'commit' else 'product'}:{line.product_id}"
             against = account_key(unit, "deferred_revenue", owner, dimension)
-            if line.kind == "fee_in_arrears":
+            if line.kind in ("fee_in_arrears", "true_up"):
                 against = account_key(unit, "unbilled_receivable", owner)
             add_to(expected, against, EXACT.minus(line.exact))
             add_to(expected, rounding, EXACT.subtract(line.exact, line.amount))
@@ -413,12 +410,14 @@ def _expect_invoice(
 
 def _unbilled(one: RatedContract, invoice: Row) -> Decimal:
     """Return the usage that the invoice of a period bills, exactly; 0 of another invoice."""
+    billable = {"", *(lot.lot_id for lot in one.contract.lots if lot.is_postpaid)}
     return total(
         [
             amount
             for share, (_, amount) in one.billed.items()
             if invoice.kind == "period"
-            and (share.period_start, share.lot_id, share.kind) == (invoice.period_start, "", "usage")
+            and (share.period_start, share.kind) == (invoice.period_start, "usage")
+            and share.lot_id in billable
         ]
     )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ledger.verification.check import Check, Differences, Key, check_of_each, compare_amounts
 from ledger.verification.raw import Contract, Records
 from pricing.calendar import local_date
+from pricing.commits import paid_share, prepaid, shortfalls
 from pricing.money import EXACT, ZERO
 
 
@@ -26,16 +27,39 @@ Figures = Mapping[Share, tuple[Decimal, Decimal]]
 
 
 def breakage(contract: Contract, figures: Figures) -> dict[Share, tuple[Decimal, Decimal]]:
-    """Return what paid lots have left that are settled: their end and the grace for late usage have passed."""
-    drawn = _drawn(_draws(figures))
-    found: dict[Share, tuple[Decimal, Decimal]] = {}
-    for lot in contract.lots:
+    """Return the money of what paid lots have left that are settled: their end and the grace for late usage are over.
+
+    What postpaid ones have left is owed once the invoice of their last period is drafted, if that is earlier.
+    """
+    drawn = drawn_of_lots(figures)
+    rests: dict[str, tuple[datetime, Decimal]] = {}
+    for lot in prepaid(contract.lots):
         if lot.cost_basis and lot.end is not None and _is_settled(contract, lot.end):
-            begun = [one.period.start for one in contract.periods if one.period.start <= lot.end]
-            day = local_date(lot.end, contract.entity_zone)
-            share = Share(max(begun, default=contract.start_at), "", lot.lot_id, day, "breakage")
-            found[share] = (ZERO, EXACT.subtract(lot.amount, drawn.get(lot.lot_id, ZERO)))
+            used = drawn.get(lot.lot_id, ZERO)
+            rests[lot.lot_id] = (lot.end, EXACT.subtract(paid_share(lot, lot.amount), paid_share(lot, used)))
+    frozen = max((one.period.end for one in contract.periods if one.state != "open"), default=None)
+    rests |= {
+        lot_id: (end, rest)
+        for lot_id, (end, rest) in _missing(contract, drawn).items()
+        if _is_settled(contract, end) or (frozen is not None and end <= frozen)
+    }
+    found: dict[Share, tuple[Decimal, Decimal]] = {}
+    for lot_id, (end, rest) in rests.items():
+        begun = [one.period.start for one in contract.periods if one.period.start <= end]
+        day = local_date(end, contract.entity_zone)
+        found[Share(max(begun, default=contract.start_at), "", lot_id, day, "breakage")] = (ZERO, rest)
     return found
+
+
+def _missing(contract: Contract, drawn: Mapping[str, Decimal]) -> dict[str, tuple[datetime, Decimal]]:
+    """Return when each postpaid lot is over, and what usage leaves of it then."""
+    voided = frozenset(one.lot_id for one in contract.lot_changes if one.kind == "void")
+    return shortfalls(contract.lots, drawn, voided, term_end=contract.end_at)
+
+
+def drawn_of_lots(figures: Figures) -> dict[str, Decimal]:
+    """Return what usage drew from each lot."""
+    return _drawn(_draws(figures))
 
 
 def check_lots(records: Records, rated: Mapping[str, tuple[Contract, Figures]]) -> tuple[Check, ...]:
@@ -49,7 +73,7 @@ def check_lots(records: Records, rated: Mapping[str, tuple[Contract, Figures]]) 
     overdrawn = Differences()
     booked = _drawn((row.lot_id, row.amount) for row in records.accrued if row.kind == "usage" and row.lot_id)
     for name, (contract, figures) in rated.items():
-        again = _drawn(_draws(figures))
+        again = drawn_of_lots(figures)
         for lot in contract.lots:
             key = (contract.currency, name, lot.lot_id)
             rest = EXACT.subtract(lot.amount, again.get(lot.lot_id, ZERO))

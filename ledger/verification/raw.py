@@ -289,6 +289,9 @@ def _lots(connection: sa.Connection) -> tuple[dict[str, list[Lot]], dict[str, li
             products=tuple(row.products),
             priority=row.priority,
             cost_basis=row.cost_basis,
+            is_postpaid=row.kind == "postpaid",
+            instalments_of=row.instalments_of,
+            paid=row.paid,
             groups=tuple(sorted(row.groups.items())),
         )
         lots.setdefault(row.contract_id, []).append(lot)
