@@ -104,7 +104,7 @@ def create_rule(
     if problems:
         raise InvalidError(f"alert rule {rule_id}: {'; '.join(problems)}")
     row = insert(_RULES).values(created_by=by, **asdict(wanted)).on_conflict_do_nothing()
-    is_made = connection.execute(row).rowcount == 1
+    is_made = connection.execute(row.returning(_RULE.rule_id)).first() is not None
     rule = _same(get_rule(connection, rule_id), wanted)
     if is_made and action == "cap":
         _turn_gates(connection, rule)

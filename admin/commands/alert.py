@@ -63,16 +63,15 @@ Over = Annotated[
 
 
 def parse_group(text: str) -> tuple[str, str]:
-    """Read a group key and its value, KEY=VALUE; raise a usage error naming the form."""
+    """Read a group key and its value, KEY=VALUE; raise `DoorError` naming the form."""
     key, equals, value = text.partition("=")
     if not key or not equals or not value:
-        raise typer.BadParameter(f"{text!r} is no group; write it as KEY=VALUE, such as model=large")
+        raise DoorError(f"{text!r} is no group; write it as KEY=VALUE, such as model=large")
     return key, value
 
 
 OfGroup = Annotated[
-    tuple[str, str] | None,
-    typer.Option("--group", metavar="KEY=VALUE", parser=parse_group, help="Only what has this value of a group key."),
+    str | None, typer.Option("--group", metavar="KEY=VALUE", help="Only what has this value of a group key.")
 ]
 AheadDays = Annotated[
     int | None, typer.Option("--days", metavar="N", help="How far credit_expiring looks ahead, in days.")
@@ -129,7 +128,7 @@ def create(
             customer_id=customer,
             product_id=product,
             lot_id=lot,
-            group=group,
+            group=None if group is None else parse_group(group),
             days=days,
             action=action,
             by=by,

@@ -145,9 +145,66 @@ def test_rules_and_alerts_over_http(client: httpx.Client, opened: sa.Engine) -> 
     assert client.get("/v1/alerts", params={"open": True}).json() == []
 
 
+def test_a_rule_says_its_group_its_days_and_its_action(meterbook: Meterbook, opened: sa.Engine) -> None:
+    assert opened is not None
+    group = ("--kind", "usage", "--product", "tokens", "--group", "model=large", "--threshold", "5", "--all")
+    made = meterbook("alert", "create", "large", *group)
+    assert "watches usage of product tokens of model=large at 5 of all contracts" in made.out
+    ahead = ("--kind", "credit_expiring", "--days", "7", "--threshold", "5", "--contract", "plan")
+    assert "watches credit_expiring within 7 days at 5" in meterbook("alert", "create", "ahead", *ahead).out
+    cap = meterbook(*CREATE, "--contract", "plan", "--action", "cap", "--json").content
+    assert (cap["action"], cap["group_key"], cap["days"]) == ("cap", None, None)
+    listed = meterbook("alert", "rules").out
+    assert "tokens model=large" in listed
+    assert "cap" in listed
+    assert "'model' is no group; write it as KEY=VALUE" in meterbook(*CREATE, "--all", "--group", "model").err
+    refused = meterbook("alert", "create", "no", "--kind", "forecast", "--threshold", "5", "--all", "--action", "cap")
+    assert (refused.code, "only spend can be capped" in refused.err) == (1, True)
+
+
+def test_a_person_releases_what_an_alert_holds(meterbook: Meterbook, opened: sa.Engine) -> None:
+    with opened.begin() as connection:
+        rule(connection, "spend", "3", action="hold_gate")
+    reason = ("--reason", "looked at it", "--by", "ada")
+    refused = meterbook("alert", "release", "rule", "plan", *reason)
+    assert (refused.code, "no alert of rule rule stands on contract plan" in refused.err) == (1, True)
+    with opened.begin() as connection:
+        use(connection, "a", 10_000, "2026-01-10T10:00:00Z")
+        accrued(connection, MID_JANUARY)
+    released = meterbook("alert", "release", "rule", "plan", *reason).out
+    assert released.startswith("alert rule from 2025-12-31T23:00:00Z is released since 20")
+    [again] = meterbook("alert", "release", "rule", "plan", *reason, "--json").content
+    assert (again["reason"], again["released_by"], again["number"]) == ("looked at it", "ada", 1)
+
+
+def test_groups_actions_and_releases_over_http(client: httpx.Client, opened: sa.Engine) -> None:
+    group = {"rule_id": "large", "kind": "usage", "threshold": "5", "product_id": "tokens"}
+    made = client.post("/v1/alert-rules", json=group | {"group": {"key": "model", "value": "large"}}).json()
+    assert (made["group_key"], made["group_value"], made["action"]) == ("model", "large", "notify")
+    held = {"rule_id": "held", "kind": "spend", "threshold": "3", "contract_id": "plan", "action": "hold_gate"}
+    assert client.post("/v1/alert-rules", json=held).json()["action"] == "hold_gate"
+    wanted = {"contract_id": "plan", "reason": "looked at it"}
+    assert client.post("/v1/alert-rules/held/release", json=wanted).status_code == 409
+    with opened.begin() as connection:
+        use(connection, "a", 10_000, "2026-01-10T10:00:00Z")
+        accrued(connection, MID_JANUARY)
+    released = client.post("/v1/alert-rules/held/release", json=wanted)
+    assert (released.status_code, released.json()[0]["released_by"]) == (200, "API key ops")
+    assert client.post("/v1/alert-rules/held/release", json=wanted).json() == released.json()
+    assert client.post("/v1/alert-rules/large/release", json=wanted).status_code == 409
+    assert client.post("/v1/alert-rules/nothing/release", json=wanted).status_code == 404
+    assert client.post("/v1/alert-rules/held/release", json={"contract_id": "plan"}).status_code == 422
+    found = {one["rule_id"]: one for one in client.get("/v1/alerts", params={"contract": "plan"}).json()}
+    assert found["large"]["group_value"] == "large"
+    assert found["held"]["released_at"] == released.json()[0]["released_at"]
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "detail"),
     [
+        ({"action": "cap", "kind": "forecast"}, 400, "only spend can be capped"),
+        ({"group": {"key": "model"}}, 422, "body.group.value"),
+        ({"days": 0}, 422, "body.days"),
         ({"threshold": "0"}, 400, "threshold 0 must be above 0"),
         ({"threshold": 3}, 422, "body.threshold"),
         ({"threshold": "3e2"}, 422, "body.threshold"),
