@@ -29,7 +29,7 @@ from ledger.schema.contracts import (
     rate_card,
     rate_card_version,
 )
-from ledger.schema.credits import credit_request, recharge
+from ledger.schema.credits import credit_request, lot_rollover, recharge
 from ledger.schema.documents import (
     close_run,
     credit_note_request,
@@ -98,6 +98,7 @@ __all__ = [
     "ledger_seal",
     "lot",
     "lot_change",
+    "lot_rollover",
     "metadata",
     "metric",
     "outbox",

@@ -57,8 +57,11 @@ contract = Table(
     Column("problem", Text),  # why rating stopped; null while all is well
     Column("ended_by", Text),  # who ended it, and why, when the end is not the file's
     Column("end_reason", Text),
+    Column("renews", ForeignKey("contract.contract_id"), unique=True),  # it starts when that one ends
+    Column("rolled_over_at", MOMENT),  # when it was decided what lots of that one hand over; null: not yet
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     CheckConstraint("end_at is null or end_at > start_at", name="term"),
+    CheckConstraint("rolled_over_at is null or renews is not null", name="rolled_over_at"),
     CheckConstraint("cadence in ('day', 'week', 'two_weeks', 'month', 'quarter', 'half_year', 'year')", name="cadence"),
     CheckConstraint("anchor_day between 1 and 31", name="anchor_day"),
     CheckConstraint(

@@ -1,4 +1,4 @@
-"""Credits: the recharges of prepaid balances, and what waits for approval."""
+"""Credits: the recharges of prepaid balances, what waits for approval, and what lots hand over on renewal."""
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -35,7 +35,7 @@ credit_request = Table(
     Column("contract_id", ForeignKey("contract.contract_id"), nullable=False, index=True),
     Column("lot_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("content", JSONB, nullable=False),  # what is asked for, beside the reason
+    Column("content", JSONB(none_as_null=False), nullable=False),  # what is asked for, beside the reason; null: a void
     Column("amount", MONEY, nullable=False),  # what is granted, or what the lot had left
     Column("reason", Text, nullable=False),
     Column("requested_by", Text, nullable=False),
@@ -49,4 +49,18 @@ credit_request = Table(
     CheckConstraint("num_nonnulls(decision, decided_by, decided_at, decision_reason) in (0, 4)", name="decided"),
     CheckConstraint("decided_by <> requested_by", name="two_people"),
     Index("uq_credit_request_open", "lot_id", "kind", unique=True, postgresql_where="decision is null"),
+)
+
+# what a lot handed over to the contract that renews its own: decided once, also where it is nothing
+lot_rollover = Table(
+    "lot_rollover",
+    metadata,
+    Column("from_lot", ForeignKey("lot.lot_id"), primary_key=True),
+    Column("to_lot", ForeignKey("lot.lot_id"), unique=True),
+    Column("amount", MONEY, nullable=False),
+    Column("drawn", MONEY, nullable=False),  # what usage had drawn from it by then
+    Column("at", MOMENT, nullable=False),
+    Column("frozen_until", MOMENT),  # what was invoiced then, and drew from the whole lot; null: nothing
+    CheckConstraint("amount >= 0 and (amount > 0) = (to_lot is not null)", name="amount"),
+    CheckConstraint("from_lot <> to_lot", name="lots"),
 )

@@ -30,6 +30,7 @@ RIGHTS: Mapping[str, str] = {
         "0015_gates",
         "0016_recharges",
         "0019_kept_parts",
+        "0021_rollovers",
         "0022_lot_scopes",
         "0023_alert_actions",
     )
