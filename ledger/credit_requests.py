@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from ledger import schema
 from ledger.checks import check_aware, check_text
 from ledger.contracts import Contract, get_contract, lock_customer_of, lots_of
-from ledger.database import Json, undone
+from ledger.database import undone
 from ledger.errors import ConflictError, InvalidError, NotFoundError, StateError
 from ledger.lots import RecordedLot, contract_of_lot, grant_credit, move_expiry, recorded_lots, void_lot
 from ledger.shares import left_of
@@ -47,19 +47,22 @@ class WantedExpiry:
     end: datetime
 
 
+Content = WantedCredit | WantedExpiry | None
+
+
 @dataclass(frozen=True, slots=True)
 class CreditRequest:
     """Something about a lot that one person asked for and another decides on; `decision` is None while it is open.
 
-    `content` is what a grant grants, or the end that a lot is to have; `amount` is what is granted, or what the lot had
-    left when it was asked, in the contract's currency.
+    `content` is what is to be granted, or the end that a lot is to have, and None of a void; `amount` is what is to be
+    granted, or what the lot had left when it was asked, in the contract's currency.
     """
 
     request_id: str
     contract_id: str
     lot_id: str
     kind: RequestKind
-    content: Mapping[str, Json]
+    content: Content
     amount: Decimal
     reason: str
     requested_by: str
@@ -70,8 +73,11 @@ class CreditRequest:
     decision_reason: str | None
 
 
-_CREDIT = TypeAdapter(WantedCredit)
-_EXPIRY = TypeAdapter(WantedExpiry)
+_CONTENT: Mapping[str, TypeAdapter[Any]] = {
+    "grant": TypeAdapter(WantedCredit),
+    "void": TypeAdapter(None),
+    "expiry": TypeAdapter(WantedExpiry),
+}
 
 # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -91,8 +97,7 @@ def grant_or_ask(
         return _grant(connection, contract_id, wanted, reason=reason, by=by, at=at)
     with undone(connection):
         _grant(connection, contract_id, wanted, reason=reason, by=by, at=at)
-    content = _CREDIT.dump_python(wanted, mode="json")
-    return _ask(connection, contract_id, lot_id, "grant", content, amount=wanted.amount, reason=reason, by=by, at=at)
+    return _ask(connection, contract_id, lot_id, "grant", wanted, amount=wanted.amount, reason=reason, by=by, at=at)
 
 
 def void_or_ask(
@@ -107,7 +112,7 @@ def void_or_ask(
         return void_lot(connection, lot_id, reason=reason, by=by, at=at)
     with undone(connection):
         void_lot(connection, lot_id, reason=reason, by=by, at=at)
-    return _ask(connection, contract.contract_id, lot_id, "void", {}, amount=left, reason=reason, by=by, at=at)
+    return _ask(connection, contract.contract_id, lot_id, "void", None, amount=left, reason=reason, by=by, at=at)
 
 
 def move_or_ask(
@@ -124,8 +129,8 @@ def move_or_ask(
         return None
     with undone(connection):
         move_expiry(connection, lot_id, end=end, reason=reason, by=by, at=at)
-    content = _EXPIRY.dump_python(WantedExpiry(end), mode="json")
-    return _ask(connection, contract.contract_id, lot_id, "expiry", content, amount=left, reason=reason, by=by, at=at)
+    own = contract.contract_id
+    return _ask(connection, own, lot_id, "expiry", WantedExpiry(end), amount=left, reason=reason, by=by, at=at)
 
 
 # --- deciding -----------------------------------------------------------------------------------------------------
@@ -141,13 +146,13 @@ def approve_request(connection: sa.Connection, request_id: str, *, reason: str, 
     if request.decision is not None:
         return request
     asked: dict[str, Any] = {"reason": request.reason, "by": request.requested_by, "at": at}
-    match request.kind:
-        case "grant":
-            _grant(connection, request.contract_id, _CREDIT.validate_python(request.content), **asked)
-        case "void":
+    match request.content:
+        case WantedCredit() as wanted:
+            _grant(connection, request.contract_id, wanted, **asked)
+        case WantedExpiry(end=end):
+            move_expiry(connection, request.lot_id, end=end, **asked)
+        case None:
             void_lot(connection, request.lot_id, **asked)
-        case "expiry":
-            move_expiry(connection, request.lot_id, end=_EXPIRY.validate_python(request.content).end, **asked)
     return _decide(connection, request, "approved", reason=reason, by=by, at=at)
 
 
@@ -230,7 +235,7 @@ def _ask(
     contract_id: str,
     lot_id: str,
     kind: RequestKind,
-    content: Mapping[str, Json],
+    content: Content,
     *,
     amount: Decimal,
     reason: str,
@@ -240,7 +245,7 @@ def _ask(
     """Record a request, unless the same one is open; the contract is locked, and what is asked is checked."""
     own = _requests(connection, _REQUEST.c.lot_id == lot_id, _REQUEST.c.kind == kind)
     for known in own:
-        if known.decision is None and (dict(known.content), known.reason) == (dict(content), reason):
+        if known.decision is None and (known.content, known.reason) == (content, reason):
             return known
         if known.decision is None:
             raise ConflictError(
@@ -254,7 +259,7 @@ def _ask(
             contract_id=contract_id,
             lot_id=lot_id,
             kind=kind,
-            content=content,
+            content=_CONTENT[kind].dump_python(content, mode="json"),
             amount=amount,
             reason=reason,
             requested_by=by,
@@ -298,4 +303,7 @@ def _requests(
 ) -> Sequence[CreditRequest]:
     columns = [_REQUEST.c[name] for name in CreditRequest.__slots__]
     query = sa.select(*columns).where(*which).order_by(_REQUEST.c.requested_at.desc(), _REQUEST.c.request_id.desc())
-    return [CreditRequest(*row) for row in connection.execute(query.limit(limit))]
+    return [
+        CreditRequest(**{**row._mapping, "content": _CONTENT[row.kind].validate_python(row.content)})  # noqa: SLF001 - public in all but name
+        for row in connection.execute(query.limit(limit))
+    ]

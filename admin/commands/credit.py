@@ -15,10 +15,12 @@ from admin.commands.options import AsJson, By, ContractId, parse_day, parse_mome
 from admin.connections import books
 from admin.errors import AwayError
 from admin.screen import console, moment, money, note, say, say_json, show_table
+from ledger import credit_requests
 from ledger import credits as credit_books
-from ledger import lots
 from ledger.contracts import Contract, get_contract
+from ledger.credit_requests import CreditRequest
 from ledger.credits import BurnDay, BurnDown, CreditBalance, LotBalance
+from ledger.lots import contract_of_lot
 from pricing.calendar import local_date, local_midnight
 
 application = typer.Typer()
@@ -41,6 +43,12 @@ def parse_time(text: str) -> date:
 
 CreditId = Annotated[str, typer.Argument(metavar="CREDIT", help="An id for the credit, such as welcome-2026.")]
 LotId = Annotated[str, typer.Argument(metavar="LOT", help="The lot's id, CONTRACT.CREDIT or CONTRACT.COMMIT.")]
+RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id: see `credit requests`.")]
+MaybeContract = Annotated[str | None, typer.Argument(metavar="[CONTRACT]", help="Only of this contract.")]
+Requests = Annotated[
+    int, typer.Option("--limit", min=1, max=credit_requests.MOST_REQUESTS, help="Show at most so many.")
+]
+OnlyOpen = Annotated[bool, typer.Option("--open", help="Only those that nobody has decided on.")]
 Amount = Annotated[
     Decimal, typer.Argument(metavar="AMOUNT", parser=parse_amount, help="How much, in the contract's currency.")
 ]
@@ -101,22 +109,21 @@ def grant(
     now = datetime.now(UTC)
     with books() as connection:
         found = get_contract(connection, contract)
-        outcome = lots.grant_credit(
-            connection,
-            contract,
+        wanted = credit_requests.WantedCredit(
             credit,
-            name=name,
-            amount=amount,
+            name,
+            amount,
             start=_moment(found, from_ or local_date(now, found.time_zone)),
             end=None if until is None else _moment(found, until),
-            products=product or (),
-            groups=_groups(group or ()),
+            products=tuple(product or ()),
+            groups=tuple(_groups(group or ())),
             priority=priority,
-            reason=reason,
-            by=by,
-            at=now,
         )
+        outcome = credit_requests.grant_or_ask(connection, contract, wanted, reason=reason, by=by, at=now)
     lot_id = f"{contract}.{credit}"
+    if isinstance(outcome, CreditRequest):
+        _say_asked(outcome, as_json=as_json)
+        return
     if as_json:
         say_json({"lot_id": lot_id, "outcome": outcome})
     elif outcome == "granted":
@@ -133,8 +140,11 @@ def void(lot: LotId, *, reason: Reason, by: By, as_json: AsJson = False) -> None
     What was paid for a commit is not given back: once late usage has had its grace, it is booked as breakage.
     """
     with books() as connection:
-        end = lots.void_lot(connection, lot, reason=reason, by=by, at=datetime.now(UTC))
-        contract_id = lots.contract_of_lot(connection, lot)
+        end = credit_requests.void_or_ask(connection, lot, reason=reason, by=by, at=datetime.now(UTC))
+        contract_id = contract_of_lot(connection, lot)
+    if isinstance(end, CreditRequest):
+        _say_asked(end, as_json=as_json)
+        return
     say_json({"lot_id": lot, "end_at": end}) if as_json else say(f"lot {lot} is voided from {moment(end)} on")
     _nudge(contract_id)
 
@@ -143,11 +153,57 @@ def void(lot: LotId, *, reason: Reason, by: By, as_json: AsJson = False) -> None
 def extend(lot: LotId, *, until: NewEnd, reason: Reason, by: By, as_json: AsJson = False) -> None:
     """Let a lot expire later, or earlier, but not in the past; usage of open periods is drawn anew."""
     with books() as connection:
-        contract_id = lots.contract_of_lot(connection, lot)
+        contract_id = contract_of_lot(connection, lot)
         end = _moment(get_contract(connection, contract_id), until)
-        lots.move_expiry(connection, lot, end=end, reason=reason, by=by, at=datetime.now(UTC))
+        asked = credit_requests.move_or_ask(connection, lot, end=end, reason=reason, by=by, at=datetime.now(UTC))
+    if asked is not None:
+        _say_asked(asked, as_json=as_json)
+        return
     say_json({"lot_id": lot, "end_at": end}) if as_json else say(f"lot {lot} expires at {moment(end)}")
     _nudge(contract_id)
+
+
+@application.command("requests", epilog="Example: meterbook credit requests acme-payg --open")
+def list_requests(
+    contract: MaybeContract = None, *, open_: OnlyOpen = False, limit: Requests = 100, as_json: AsJson = False
+) -> None:
+    """Show what waits for a second person's approval, and what was decided, the latest first.
+
+    Grants by hand, voids and other ends of lots wait where they are above their contract's credit_approval_above.
+    """
+    with books() as connection:
+        found = credit_requests.list_requests(connection, contract_id=contract, only_open=open_, limit=limit)
+        currencies = {one.contract_id: get_contract(connection, one.contract_id).currency for one in found}
+    if as_json:
+        say_json({"requests": found})
+        return
+    show_table(
+        ("request", "amount", "asked by", "asked at", "reason", "decision", "decided by"),
+        [
+            (one.request_id, f"{money(one.amount, currencies[one.contract_id])} {currencies[one.contract_id]}",
+             one.requested_by, moment(one.requested_at), one.reason, one.decision or "open", one.decided_by or "-")
+            for one in found
+        ],
+        right=("amount",),
+        empty="nothing was asked for" if not open_ else "nothing waits for a decision",
+    )  # fmt: skip
+
+
+@application.command(epilog='Example: meterbook credit approve acme-payg.sorry:grant-1 --reason "agreed with sales"')
+def approve(request: RequestId, *, reason: Reason, by: By, as_json: AsJson = False) -> None:
+    """Do what somebody else asked for, if it still can be done; an approved request again is harmless."""
+    with books() as connection:
+        found = credit_requests.approve_request(connection, request, reason=reason, by=by, at=datetime.now(UTC))
+    _say_decided(found, as_json=as_json)
+    _nudge(found.contract_id)
+
+
+@application.command(epilog='Example: meterbook credit reject acme-payg.sorry:grant-1 --reason "too much"')
+def reject(request: RequestId, *, reason: Reason, by: By, as_json: AsJson = False) -> None:
+    """Decide that what somebody else asked for is not done; the request stays, and may be made again."""
+    with books() as connection:
+        found = credit_requests.reject_request(connection, request, reason=reason, by=by, at=datetime.now(UTC))
+    _say_decided(found, as_json=as_json)
 
 
 @application.command(epilog="Example: meterbook credit balance acme-payg")
@@ -266,6 +322,18 @@ def _scope(lot: LotBalance) -> str:
         if lot.groups
         else products
     )
+
+
+def _say_asked(request: CreditRequest, *, as_json: bool) -> None:
+    if as_json:
+        say_json(request)
+        return
+    say(f"request {request.request_id} waits for another person: it is above the contract's credit_approval_above")
+    note(f"`meterbook credit approve {request.request_id}` does it, `meterbook credit reject` does not")
+
+
+def _say_decided(request: CreditRequest, *, as_json: bool) -> None:
+    say_json(request) if as_json else say(f"request {request.request_id} is {request.decision} by {request.decided_by}")
 
 
 def _moment(contract: Contract, given: date) -> datetime:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from admin.http.answers import WITHOUT_KEY, Documented, Problem, json_answer
 from admin.http.parts import Parts, PartsOf, bearer_of_key
 from admin.http.texts import LONGEST, WITHOUT_NUL, OptionalQueryText, PathText
 from ledger.api_keys import ApiKey
+from ledger.credit_requests import CreditRequest, WantedCredit, grant_or_ask, move_or_ask, void_or_ask
 from ledger.credits import (
     MOST_ENTRIES,
     BurnDown,
@@ -25,7 +27,7 @@ from ledger.credits import (
     credit_ledger,
 )
 from ledger.errors import NotFoundError
-from ledger.lots import HIGHEST_PRIORITY, contract_of_lot, grant_credit, move_expiry, void_lot
+from ledger.lots import HIGHEST_PRIORITY, contract_of_lot
 
 MOST_PRODUCTS = 1_000
 MOST_GROUPS = 100
@@ -38,6 +40,7 @@ Text = Annotated[str, Field(min_length=1, max_length=LONGEST, pattern=WITHOUT_NU
 UNKNOWN: Documented = {**WITHOUT_KEY, 404: {"model": Problem, "description": "There is no such contract."}}
 CHANGED: Documented = {
     200: {"model": LotBalance, "description": "The lot as it is then; its draws follow within seconds."},
+    202: {"model": CreditRequest, "description": "Above the contract's limit: it waits for a second person."},
     400: {"model": Problem, "description": "What cannot be, with the remedy; nothing was changed."},
     **WITHOUT_KEY,
     404: {"model": Problem, "description": "There is no such contract or lot."},
@@ -150,22 +153,19 @@ async def post_credit(contract_id: PathText, wanted: NewCredit, parts: PartsOf, 
     Its lot is CONTRACT.CREDIT. The same request again changes nothing.
     """
 
-    def grant(connection: sa.Connection, at: datetime) -> None:
-        grant_credit(
-            connection,
-            contract_id,
+    def grant(connection: sa.Connection, at: datetime) -> CreditRequest | None:
+        credit = WantedCredit(
             wanted.credit_id,
-            name=wanted.name,
-            amount=Decimal(wanted.amount),
-            start=wanted.start,
-            end=wanted.end,
-            products=wanted.products,
-            groups=[*wanted.groups.items()],
-            priority=wanted.priority,
-            reason=wanted.reason,
-            by=f"API key {key.name}",
-            at=at,
+            wanted.name,
+            Decimal(wanted.amount),
+            wanted.start,
+            wanted.end,
+            tuple(wanted.products),
+            tuple(wanted.groups.items()),
+            wanted.priority,
         )
+        by = f"API key {key.name}"
+        return _asked(grant_or_ask(connection, contract_id, credit, reason=wanted.reason, by=by, at=at))
 
     return await _changed(parts, contract_id, wanted.credit_id, grant)
 
@@ -181,9 +181,9 @@ async def post_void(
     What was paid for a commit is not given back. Voiding it again changes nothing.
     """
 
-    def void(connection: sa.Connection, at: datetime) -> None:
+    def void(connection: sa.Connection, at: datetime) -> CreditRequest | None:
         lot_id = _lot_id(connection, contract_id, credit_id)
-        void_lot(connection, lot_id, reason=wanted.reason, by=f"API key {key.name}", at=at)
+        return _asked(void_or_ask(connection, lot_id, reason=wanted.reason, by=f"API key {key.name}", at=at))
 
     return await _changed(parts, contract_id, credit_id, void)
 
@@ -198,9 +198,10 @@ async def post_expiry(
 ) -> Response:
     """Let a lot expire later, or earlier, but not in the past; usage of open periods is drawn anew."""
 
-    def move(connection: sa.Connection, at: datetime) -> None:
+    def move(connection: sa.Connection, at: datetime) -> CreditRequest | None:
         lot_id = _lot_id(connection, contract_id, credit_id)
-        move_expiry(connection, lot_id, end=wanted.end, reason=wanted.reason, by=f"API key {key.name}", at=at)
+        by = f"API key {key.name}"
+        return move_or_ask(connection, lot_id, end=wanted.end, reason=wanted.reason, by=by, at=at)
 
     return await _changed(parts, contract_id, credit_id, move)
 
@@ -214,17 +215,28 @@ def _lot_id(connection: sa.Connection, contract_id: str, credit_id: str) -> str:
 
 
 async def _changed(
-    parts: Parts, contract_id: str, credit_id: str, change: Callable[[sa.Connection, datetime], None]
+    parts: Parts, contract_id: str, credit_id: str, change: Callable[[sa.Connection, datetime], CreditRequest | None]
 ) -> Response:
-    """Change a lot in a transaction of its own, let its contract draw anew, and answer with the lot as it is then."""
+    """Change a lot in a transaction of its own, let its contract draw anew, and answer with the lot as it is then.
 
-    def done() -> LotBalance:
+    Where that waits for a second person, the answer is the request.
+    """
+
+    def done() -> LotBalance | CreditRequest:
         at = datetime.now(UTC)
         with parts.engine.begin() as connection:
-            change(connection, at)
+            asked = change(connection, at)
+            if asked is not None:
+                return asked
             lots = {lot.lot_id: lot for lot in credit_balance(connection, contract_id, at=at).lots}
         return lots[f"{contract_id}.{credit_id}"]
 
-    lot = await run_in_threadpool(done)
+    changed = await run_in_threadpool(done)
+    if isinstance(changed, CreditRequest):
+        return json_answer(changed, status=HTTPStatus.ACCEPTED)
     parts.nudges.add((contract_id,))
-    return json_answer(lot)
+    return json_answer(changed)
+
+
+def _asked(outcome: object) -> CreditRequest | None:
+    return outcome if isinstance(outcome, CreditRequest) else None

@@ -110,3 +110,62 @@ def test_entries_and_burn_down_are_shown(started: Meterbook) -> None:
     assert "nothing was drawn in the last full days, so nothing is forecast" in shown.out
     content = started("credit", "burn-down", "acme-payg", "--json").content
     assert (content["available"], content["average"], content["exhausted_on"]) == ("15", None, None)
+
+
+# --- scopes and approvals -----------------------------------------------------------------------------------------
+
+SPLIT = CONTRACT.replace("unit: token", "unit: token\n    tags: [ai]\n    group_by: [model]")
+
+
+@pytest.fixture
+def limited(parties: Meterbook, tmp_path: Path) -> Meterbook:
+    """The command, with a contract whose tokens are split by model, and whose credits above 10.00 wait."""
+    file = written(tmp_path / "contract.yaml", SPLIT + "credit_approval_above: 10\nburn_order: orb\n")
+    assert "is recorded" in parties("contract", "start", file, "--start", FIRST).err
+    return parties
+
+
+def test_a_credit_for_a_tag_and_a_group_value_says_so_in_the_balance(limited: Meterbook) -> None:
+    scope = ("--product", "tag:ai", "--group", "model=large")
+    assert "lot acme-payg.gift is granted with 5.00 EUR" in granted(limited, *scope)
+    assert "was granted already" in granted(limited, *scope)
+    [lot] = limited("credit", "balance", "acme-payg", "--json").content["lots"]
+    assert (lot["products"], lot["groups"]) == (["tag:ai"], {"model": "large"})
+    ask = ("credit", "grant", "acme-payg", "other", "5", "--name", "Other", "--from", FIRST, *WHY)
+    assert "write it as region=eu" in limited(*ask, "--group", "large").err
+    assert "names region, and none of the usage products in scope" in limited(*ask, "--group", "region=eu").err
+
+
+def test_a_credit_above_the_limit_waits_until_somebody_else_approves_it(limited: Meterbook) -> None:
+    ask = ("credit", "grant", "acme-payg", "gift", "10.01", "--name", "Welcome", "--from", FIRST, "--until", LAST)
+    asked = limited(*ask, *WHY)
+    assert "request acme-payg.gift:grant-1 waits for another person" in asked.out
+    assert limited(*ask, *WHY, "--json").content["request_id"] == "acme-payg.gift:grant-1"
+    assert limited("credit", "balance", "acme-payg", "--json").content["lots"] == []
+    shown = limited("credit", "requests", "acme-payg", "--open")
+    assert ("acme-payg.gift:grant-1" in shown.out, "10.01 EUR" in shown.out, "open" in shown.out) == (True, True, True)
+    own = limited("credit", "approve", "acme-payg.gift:grant-1", *WHY)
+    assert (own.code, "another person must decide on it" in own.err) == (1, True)
+    decide = ("acme-payg.gift:grant-1", "--reason", "agreed", "--by", "bob")
+    assert "is approved by bob" in limited("credit", "approve", *decide).out
+    assert limited("credit", "balance", "acme-payg", "--json").content["lots"][0]["granted_by"] == "ada"
+    assert "was approved by bob" in limited("credit", "reject", *decide).err
+    assert "nothing waits for a decision" in limited("credit", "requests", "--open").out
+
+
+def test_a_void_and_another_end_above_the_limit_wait_too(limited: Meterbook) -> None:
+    ask = ("credit", "grant", "acme-payg", "gift", "20", "--name", "Welcome", "--from", FIRST, "--until", LAST)
+    limited(*ask, *WHY)
+    limited("credit", "approve", "acme-payg.gift:grant-1", "--reason", "agreed", "--by", "bob")
+    moved = limited("credit", "extend", "acme-payg.gift", "--until", "2098-01-01", *WHY)
+    assert "request acme-payg.gift:expiry-1 waits for another person" in moved.out
+    void = limited("credit", "void", "acme-payg.gift", "--json", *WHY).content
+    assert (void["request_id"], void["kind"], void["amount"]) == ("acme-payg.gift:void-1", "void", "20")
+    rejected = limited("credit", "reject", "acme-payg.gift:void-1", "--reason", "why", "--by", "bob", "--json").content
+    assert (rejected["decision"], rejected["decided_by"], rejected["decision_reason"]) == ("rejected", "bob", "why")
+    found = limited("credit", "requests", "acme-payg", "--json").content["requests"]
+    assert [(one["request_id"], one["decision"]) for one in found] == [
+        ("acme-payg.gift:void-1", "rejected"),
+        ("acme-payg.gift:expiry-1", None),
+        ("acme-payg.gift:grant-1", "approved"),
+    ]

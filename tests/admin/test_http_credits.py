@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ledger.accrual import accrue
 from ledger.api_keys import create_api_key
-from ledger.contracts import create_contract
+from ledger.contracts import create_contract, end_contract
 from ledger.customers import Customer, create_customer
 from ledger.entities import Entity, create_entity
 from ledger.files.contracts import parse_contract
@@ -95,3 +95,76 @@ def test_what_cannot_be_is_answered_as_a_problem(client: httpx.Client) -> None:
         assert (answer.status_code, told in answer.json()["detail"]) == (status, True), answer.text
     client.headers.pop("authorization")
     assert client.get(PATH).status_code == 401
+
+
+# --- scopes and approvals -----------------------------------------------------------------------------------------
+
+LIMITED = CONTRACT.replace("acme-payg", "big").replace("unit: token", "unit: token\n    group_by: [model]")
+REQUESTS = "/v1/credit-requests"
+
+
+@pytest.fixture
+def second(client: httpx.Client, engine: sa.Engine) -> dict[str, str]:  # noqa: ARG001 - acme-payg comes first
+    """The header of another key; the contract big follows acme-payg, and its credits above 10.00 wait."""
+    with engine.begin() as connection:
+        end_contract(connection, "acme-payg", end_at=datetime(2026, 1, 31, 23, tzinfo=UTC), by="test", reason="big now")
+        text = LIMITED + "credit_approval_above: 10\n"
+        create_contract(connection, parse_contract(text, start="2026-02-01"), by="test")
+        return {"authorization": f"Bearer {create_api_key(connection, 'boss')[1]}"}
+
+
+def grant_big(client: httpx.Client, **changed: object) -> httpx.Response:
+    wanted = {
+        "credit_id": "gift", "name": "Welcome", "amount": "20", "start": "2026-02-01T00:00:00+01:00",
+        "groups": {"model": "large"}, "reason": "a welcome",
+    }  # fmt: skip
+    return client.post("/v1/contracts/big/credits", json={**wanted, **changed})
+
+
+def test_a_credit_above_the_limit_waits_until_another_key_approves_it(
+    client: httpx.Client, second: dict[str, str]
+) -> None:
+    asked = grant_big(client)
+    assert (asked.status_code, asked.json()["request_id"]) == (202, "big.gift:grant-1")
+    assert grant_big(client).json() == asked.json()
+    assert client.get(REQUESTS, params={"contract": "big", "open": True}).json() == {"requests": [asked.json()]}
+    place = f"{REQUESTS}/big.gift:grant-1"
+    assert client.get(place).json() == asked.json()
+    own = client.post(f"{place}/approve", json={"reason": "mine"})
+    assert (own.status_code, "another person must decide" in own.json()["detail"]) == (409, True)
+    approved = client.post(f"{place}/approve", json={"reason": "agreed"}, headers=second)
+    assert (approved.status_code, approved.json()["decided_by"]) == (200, "API key boss")
+    lot = grant_big(client)
+    assert (lot.status_code, lot.json()["groups"], lot.json()["granted_by"]) == (200, {"model": "large"}, "API key ops")
+    refused = client.post(f"{place}/reject", json={"reason": "no"}, headers=second)
+    assert (refused.status_code, "was approved by API key boss" in refused.json()["detail"]) == (409, True)
+    assert client.get(REQUESTS, params={"open": True}).json() == {"requests": []}
+
+
+def test_a_void_and_another_end_above_the_limit_wait_for_another_key(
+    client: httpx.Client, second: dict[str, str]
+) -> None:
+    grant_big(client)
+    client.post(f"{REQUESTS}/big.gift:grant-1/approve", json={"reason": "agreed"}, headers=second)
+    void = client.post("/v1/contracts/big/credits/gift/void", json={"reason": "fraud"})
+    assert (void.status_code, void.json()["kind"], void.json()["amount"]) == (202, "void", "20")
+    later = {"end": "2098-01-01T00:00:00Z", "reason": "as agreed"}
+    moved = client.post("/v1/contracts/big/credits/gift/expiry", json=later)
+    assert (moved.status_code, moved.json()["content"]) == (202, {"end": "2098-01-01T00:00:00Z"})
+    decided = client.post(f"{REQUESTS}/big.gift:void-1/reject", json={"reason": "no fraud"}, headers=second)
+    assert (decided.status_code, decided.json()["decision"]) == (200, "rejected")
+    client.post(f"{REQUESTS}/big.gift:expiry-1/approve", json={"reason": "agreed"}, headers=second)
+    [lot] = client.get("/v1/contracts/big/credits").json()["lots"]
+    assert (lot["state"], lot["end_at"]) == ("in force", "2098-01-01T00:00:00Z")
+
+
+def test_requests_that_cannot_be_are_answered_as_problems(client: httpx.Client, second: dict[str, str]) -> None:
+    for answer, status, told in (
+        (client.get(f"{REQUESTS}/big.gift:grant-1"), 404, "request big.gift:grant-1 does not exist"),
+        (client.get(REQUESTS, params={"contract": "nobody"}), 404, "contract nobody does not exist"),
+        (client.post(f"{REQUESTS}/x/approve", json={"reason": "y"}, headers=second), 404, "request x does not exist"),
+        (client.post(f"{REQUESTS}/x/approve", json={}, headers=second), 422, "reason"),
+        (grant_big(client, groups={"region": "eu"}), 400, "names region, and none of the usage products in scope"),
+        (grant_big(client, groups={"model": ""}), 422, "groups"),
+    ):
+        assert (answer.status_code, told in answer.json()["detail"]) == (status, True), answer.text

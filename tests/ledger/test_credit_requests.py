@@ -11,6 +11,7 @@ from ledger.contracts import lots_of
 from ledger.credit_requests import (
     CreditRequest,
     WantedCredit,
+    WantedExpiry,
     approve_request,
     get_request,
     grant_or_ask,
@@ -163,7 +164,7 @@ def test_a_lot_with_no_more_left_than_the_limit_is_changed_at_once(limited: sa.C
 def test_another_end_is_given_when_it_is_approved(limited: sa.Connection) -> None:
     request = move_or_ask(limited, "plan.prepaid", end=END, reason="shorter", by="ada", at=MID_JANUARY)
     assert request is not None
-    assert (request.request_id, request.content) == ("plan.prepaid:expiry-1", {"end": "2026-02-01T00:00:00Z"})
+    assert (request.request_id, request.content) == ("plan.prepaid:expiry-1", WantedExpiry(END))
     approve_request(limited, request.request_id, reason="fine", by="bob", at=LATER)
     assert recorded_lots(limited, "plan")[0].end_at == END
     assert move_or_ask(limited, "plan.prepaid", end=END, reason="shorter", by="ada", at=LATER) is None
