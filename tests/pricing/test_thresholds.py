@@ -1,13 +1,24 @@
 """Thresholds: what raises an alert, what clears it, and the laws that every sequence of figures keeps."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricing.thresholds import MOST_DAYS, Crossing, Direction, Threshold, crossing, days_left, percent_left
+from pricing.thresholds import (
+    MOST_DAYS,
+    Crossing,
+    Direction,
+    Threshold,
+    crossing,
+    days_left,
+    forecast,
+    hours_of,
+    percent_left,
+)
 
 FIGURES = st.decimals(min_value=-50, max_value=250, places=2)
 THRESHOLDS = st.builds(
@@ -107,3 +118,18 @@ def test_a_balance_lasts_as_long_as_it_is_drawn_at_the_same_pace() -> None:
     assert days_left(Decimal(30), Decimal(0), days=7) == MOST_DAYS
     assert days_left(Decimal(30), Decimal(70), days=0) == MOST_DAYS
     assert days_left(Decimal(10) ** 20, Decimal("0.01"), days=7) == MOST_DAYS
+
+
+def test_a_forecast_adds_to_what_is_spent_the_mean_of_the_last_days_for_all_the_time_left() -> None:
+    ten, seven = Decimal(10), Decimal(7)
+    assert forecast(ten, seven, days=7, left=timedelta(days=3, hours=12)) == Decimal("13.5")  # 1.00 a day
+    assert forecast(ten, Decimal(1), days=3, left=timedelta(days=1)) == Decimal("10.333333333333")
+    assert forecast(ten, seven, days=0, left=timedelta(days=3)) == ten
+    assert forecast(ten, seven, days=7, left=timedelta()) == ten
+    assert forecast(ten, Decimal(-7), days=7, left=timedelta(days=3)) == seven  # corrections count, too
+
+
+def test_hours_are_of_whole_seconds_and_never_below_zero() -> None:
+    assert hours_of(timedelta(hours=6)) == 6
+    assert hours_of(timedelta(minutes=90, microseconds=999_999)) == Decimal("1.5")
+    assert hours_of(timedelta(seconds=-1)) == 0
