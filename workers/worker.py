@@ -61,8 +61,12 @@ STRIPE_CALLS_PER_SECOND = 20.0
 GRACEFUL_SHUTDOWN = timedelta(seconds=30)
 CONTRACTS_AT_HAND = 1000
 """Workflows that one process keeps in memory, and need not replay."""
-STICKY = timedelta(seconds=2)
-"""How long a contract's next step waits for the worker that has it cached, which may have been killed."""
+STEPS_AT_A_TIME = 4 * LEDGER_THREADS
+"""Steps of workflows that one process takes at once. A step that accrues waits for a thread, and what waits within the
+process loses its work when it times out: the others wait at the server, in order."""
+STICKY = timedelta(seconds=10)
+"""How long a contract's next step waits for the worker that has it cached, which may be busy, or was killed: another
+one would have to replay its history first."""
 DEPLOYMENT = "meterbook"
 KEEP_ALL = Retention()
 
@@ -138,7 +142,7 @@ def build_workers(
             activity_executor=ThreadPoolExecutor(LEDGER_THREADS, thread_name_prefix=CONTRACTS_QUEUE),
             max_concurrent_local_activities=LEDGER_THREADS,
             no_remote_activities=True,
-            max_concurrent_workflow_tasks=CONTRACTS_AT_HAND // 2,  # many wait for their turn to accrue
+            max_concurrent_workflow_tasks=STEPS_AT_A_TIME,
             max_cached_workflows=CONTRACTS_AT_HAND,
             sticky_queue_schedule_to_start_timeout=STICKY,
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
