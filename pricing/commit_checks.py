@@ -25,7 +25,7 @@ def schedule_problems(path: str, commit: Commit) -> Iterator[Problem]:
             yield _after(f"{path}.end", commit.end, "the start", commit.start)
     yield from _instalment_problems(path, commit)
     if commit.rollover is not None and (commit.type == "postpaid" or commit.invoices):
-        yield f"{path}.rollover", "is given for a commit that is not prepaid as a whole; remove it, or type and invoices"
+        yield f"{path}.rollover", "is given for a commit not prepaid as a whole; remove it, or type and invoices"
     yield from rollover_problems(f"{path}.rollover", commit.rollover)
 
 

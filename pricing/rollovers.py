@@ -1,13 +1,15 @@
 """Rollovers: how much of what a lot has left is handed over on renewal, and how long that serves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 
 from pricing.calendar import local_date, local_midnight
+from pricing.commits import lots_of_commit
+from pricing.grants import Grant
 from pricing.money import EXACT, WIDE, ZERO, Currency
 from pricing.price_checks import Problem, money_problems
-from pricing.terms import Rollover
+from pricing.terms import Rollover, Terms
 
 A_DAY = timedelta(days=1)
 
@@ -53,5 +55,25 @@ def rollover_problems(path: str, rule: Rollover | None) -> Iterator[Problem]:
     lasts = rule.lasts
     if lasts is None or lasts == "never":
         return
-    if not isinstance(lasts, timedelta) or lasts < A_DAY or lasts % A_DAY:
+    if lasts < A_DAY or lasts % A_DAY:
         yield f"{path}.lasts", f"is {lasts}; it must be whole days, such as 90d, or never"
+
+
+def rules_of(
+    contract_id: str, versions: Sequence[Terms], grants: Sequence[Grant], lot_ids: Iterable[str]
+) -> dict[str, Rollover]:
+    """Return the rules of those lots of a contract that have one, by their ids.
+
+    What was handed over once, and what a person granted, has none.
+    """
+    found: dict[str, Rollover] = {}
+    for commit in (commit for terms in versions for commit in terms.commits):
+        if commit.rollover is not None:
+            own = lots_of_commit(commit, f"{contract_id}.{commit.commit_id}")
+            found |= {lot.lot_id: commit.rollover for lot in own}
+    windows = {f"{contract_id}.{grant.grant_id}": grant.rollover for grant in grants if grant.rollover is not None}
+    for lot_id in lot_ids:
+        prefix, _, number = lot_id.rpartition(".")
+        if prefix in windows and number.isdecimal():
+            found[lot_id] = windows[prefix]
+    return found

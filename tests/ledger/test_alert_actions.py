@@ -56,7 +56,9 @@ def test_an_alert_holds_all_gates_of_the_customer_from_the_transaction_that_rais
     assert [stopped(leaking, feature) for feature in ("writing", "calls", "export")] == ["leak", "leak", "leak"]
     bring(leaking, at=AT + HOUR)
     assert stopped(leaking) == "leak"
-    with pytest.raises(InsufficientError, match="cannot be held: stopped by rule leak, left amount 6.5; have a person"):
+    with pytest.raises(
+        InsufficientError, match=r"cannot be held: stopped by rule leak, left amount 6\.5; have a person"
+    ):
         hold(leaking, "h", "acme", "writing", amount=Decimal(1), expires_at=AT + HOUR, at=AT)
     assert facts(leaking)[0].data["action"] == "hold_gate"
 

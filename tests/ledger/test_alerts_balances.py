@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from ledger import schema
-from ledger.alert_rules import BALANCES
+from ledger.alert_kinds import BALANCES
 from tests.ledger.alerting import accrued, crossings, rule
 from tests.ledger.books import MID_JANUARY, PREPAID, TOKENS, open_invoice, start, use
 
