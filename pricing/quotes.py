@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from pricing.calendar import Anchor, Period
+from pricing.commits import instalment_name, instalment_span, lots_of_commit
 from pricing.errors import PricingError
 from pricing.models import wants_values
 from pricing.money import EXACT, ZERO, Currency, round_to_currency, total
@@ -14,12 +15,12 @@ from pricing.prices import Cadence, CellPrice, Dynamic, Matrix, Percentage, Pric
 from pricing.product_checks import group_keys
 from pricing.rated import Fee, Line, RatedPeriod
 from pricing.rating import rate_period, slice_cuts
-from pricing.terms import Lot, ProductPrice, Reading, Terms
+from pricing.terms import Commit, Lot, ProductPrice, Reading, Terms
 
 ChangeKind = Literal["discount", "minimum", "maximum", "credit"]
 ORDER: Sequence[ChangeKind] = ("discount", "maximum", "minimum", "credit")
 """In which order they count."""
-CHARGED = ("usage", "fee", "fee_in_arrears", "commit")
+CHARGED = ("usage", "fee", "fee_in_arrears", "commit", "true_up")
 """The kinds of lines that a subtotal adds up; the others change it."""
 
 
@@ -76,16 +77,18 @@ def quote_period(
     """Quote a billing period of terms (with the prices of their cards in place) that is over.
 
     All usage counts at the beginning of the period, and there is none before it. Commits are whole; those that begin in
-    the period are billed. The contract's zone stands for the entity's. Raises what `rate_period` raises, and
+    the period are billed, as are instalments due in it, and true-ups of those that end with it.
+    The contract's zone stands for the entity's. Raises what `rate_period` raises, and
     `PricingError` for usage that no price of the terms can be asked about as it is said.
     """
     for said in usage:
         _refuse(said, terms)
     commits = {commit.commit_id: commit for version in terms for commit in version.commits}
     lots = tuple(
-        Lot(c.commit_id, c.name, c.amount, c.start, c.end, c.products, c.priority, groups=c.groups)
-        for c in commits.values()
-        if c.start < period.end and (c.end is None or c.end > period.start)
+        lot
+        for commit in commits.values()
+        for lot in lots_of_commit(commit, commit.commit_id)
+        if lot.start < period.end and (lot.end is None or lot.end > period.start)
     )
     first, second = slice_cuts(terms, lots, period, time_zone, time_zone=time_zone)[:2]
     rated = rate_period(
@@ -100,7 +103,7 @@ def quote_period(
         cadence=cadence,
         anchor=anchor,
     )
-    billed = (*rated.lines, *_fee_lines(rated), *_commit_lines(lots, rated))
+    billed = (*rated.lines, *_fee_lines(rated), *_commit_lines([*commits.values()], lots, rated))
     lines = tuple(line for line in billed if line.kind in CHARGED)
     return Quote(
         period=period,
@@ -149,12 +152,24 @@ def _fee_line(fee: Fee, currency: Currency) -> Line:
     )
 
 
-def _commit_lines(lots: Sequence[Lot], rated: RatedPeriod) -> Iterator[Line]:
+def _commit_lines(commits: Sequence[Commit], lots: Sequence[Lot], rated: RatedPeriod) -> Iterator[Line]:
+    """Bill prepaid lots that begin now, instalments due in it, and what postpaid lots have left at theirs."""
+    left = dict(rated.lots_after)
     for lot in lots:
-        if lot.start in rated.period:
-            service = Period(lot.start, lot.end or rated.period.end)
-            amount = round_to_currency(lot.amount, rated.currency)
-            yield Line("commit", lot.lot_id, lot.name, service, Decimal(1), "commit", lot.amount, amount)
+        service = Period(lot.start, lot.end or rated.period.end)
+        kind: Literal["commit", "true_up"] = "true_up" if lot.is_postpaid else "commit"
+        exact = left[lot.lot_id] if lot.is_postpaid else lot.amount
+        is_over = lot.end is not None and lot.end <= rated.period.end
+        is_due = is_over if lot.is_postpaid else lot.instalments_of is None and lot.start in rated.period
+        if is_due and exact:
+            amount = round_to_currency(exact, rated.currency)
+            yield Line(kind, lot.lot_id, lot.name, service, Decimal(1), kind, exact, amount)
+    for commit in commits:
+        for number, one in enumerate(commit.invoices, start=1):
+            if one.on in rated.period:
+                name, service = instalment_name(commit, number), Period(*instalment_span(commit, number))
+                amount = round_to_currency(one.amount, rated.currency)
+                yield Line("commit", commit.commit_id, name, service, Decimal(1), "instalment", one.amount, amount)
 
 
 def _changes(rated: RatedPeriod, lot_names: dict[str, str]) -> Iterator[Change]:
