@@ -95,20 +95,24 @@ def draw_from_lots(
     """
     left = {lot.lot_id: lot.amount for lot in lots}
     in_order = burning(lots, terms)
-    slices = [(charge, part) for charge in charges for part in charge.slices]
+    asked = {pair for lot in lots for pair in lot.groups}
+    scopes = [tuple(pair for pair in charge.groups if pair in asked) if asked else () for charge in charges]
+    fitting = {scope: [lot for lot in in_order if {*lot.groups} <= {*scope}] for scope in {*scopes}}
+    slices = [(charge, part, scope) for charge, scope in zip(charges, scopes, strict=True) for part in charge.slices]
     draws: list[Draw] = []
-    by_groups, by_tags = any(lot.groups for lot in lots), any(has_tags(lot) for lot in lots)
+    by_tags = any(has_tags(lot) for lot in lots)
     # Lots that serve a product in an interval, in order, until they are empty: looking through all for every slice is
-    # dear where there are many. Group values only count where some lot asks for them.
+    # dear where there are many. Of its group values only those count that some lot asks for.
     serving: dict[tuple[str, datetime, datetime, Groups], deque[Lot]] = {}
-    for charge, part in sorted(slices, key=lambda pair: pair[1].start):
+    for charge, part, scope in sorted(slices, key=lambda one: one[1].start):
         owed = part.amount
         if owed < 0:
             raise AssertionError(f"a slice of product {charge.product_id!r} at {part.start} is negative: {owed}")
-        key = charge.product_id, part.start, part.end, charge.groups if by_groups else ()
+        key = charge.product_id, part.start, part.end, scope
         if key not in serving:
             tags = tags_at(terms, charge.product_id, part.start) if by_tags else ()
-            serving[key] = deque(lot for lot in in_order if left[lot.lot_id] > 0 and serves(lot, charge, part, tags))
+            own = (lot for lot in fitting[scope] if left[lot.lot_id] > 0)
+            serving[key] = deque(lot for lot in own if serves(lot, charge, part, tags))
         while owed and serving[key]:
             lot_id = serving[key][0].lot_id
             amount = min(owed, left[lot_id])
