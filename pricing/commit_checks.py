@@ -5,7 +5,6 @@ from datetime import datetime
 
 from pricing.money import total
 from pricing.price_checks import Problem, money_problems
-from pricing.rollovers import rollover_problems
 from pricing.terms import Commit
 
 
@@ -24,9 +23,6 @@ def schedule_problems(path: str, commit: Commit) -> Iterator[Problem]:
         if commit.end is not None and commit.end <= commit.start:
             yield _after(f"{path}.end", commit.end, "the start", commit.start)
     yield from _instalment_problems(path, commit)
-    if commit.rollover is not None and (commit.type == "postpaid" or commit.invoices):
-        yield f"{path}.rollover", "is given for a commit not prepaid as a whole; remove it, or type and invoices"
-    yield from rollover_problems(f"{path}.rollover", commit.rollover)
 
 
 def term_problems(commit: Commit, contract_start: datetime, contract_end: datetime | None) -> Iterator[Problem]:

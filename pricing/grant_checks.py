@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from pricing.checks import groups_problems, names_problems
 from pricing.grants import Grant
 from pricing.price_checks import Problem, money_problems
-from pricing.rollovers import rollover_problems
 from pricing.terms import Terms
 
 A_DAY = timedelta(days=1)
@@ -30,7 +29,6 @@ def grant_problems(grant: Grant, contract_start: datetime, contract_end: datetim
     elif grant.ends is not None and grant.ends <= grant.starts:
         yield "ends", f"is {grant.ends.isoformat()}; it must be after the start {grant.starts.isoformat()}"
     yield from _length_problems(grant)
-    yield from rollover_problems("rollover", grant.rollover)
 
 
 def scope_problems(path: str, grant: Grant, terms: Terms) -> Iterator[Problem]:

@@ -16,7 +16,6 @@ from pricing.calendar import period_starting as turn_of
 from pricing.money import Currency, round_to_currency
 from pricing.prices import Cadence
 from pricing.proration import prorated, share
-from pricing.terms import Rollover
 
 Every = Literal["week", "month", "quarter", "year", "once"]
 
@@ -29,7 +28,6 @@ class Grant:
     `lasts` for so many windows, or where it is granted once for so many days (a `timedelta`). `products` limits it to
     those ids or tags, empty serves all usage; `groups` limits it to usage with all these group values. Lower `priority`
     burns first. With `first` prorated, a first window that is a part of one is granted its share by local days.
-    `rollover` is what a renewal hands over of the lots that serve until the end of their contract.
     """
 
     grant_id: str
@@ -43,7 +41,6 @@ class Grant:
     priority: int = 100
     first: Literal["full", "prorated"] = "full"
     groups: tuple[tuple[str, str], ...] = ()
-    rollover: Rollover | None = None
 
 
 @dataclass(frozen=True, slots=True)

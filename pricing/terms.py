@@ -1,7 +1,7 @@
 """A contract's terms as data: its products and their prices, commits, discounts, overrides, minimum and maximum."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -129,19 +129,6 @@ class Instalment:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollover:
-    """How much of what a lot has left is handed over to the contract that renews its own, and how long that serves.
-
-    `fraction` is above 0 and at most 1, `cap` (None: none) an amount in the contract's currency. `lasts` is whole days;
-    None: as many as the lot that it comes from.
-    """
-
-    fraction: Decimal
-    cap: Decimal | None = None
-    lasts: timedelta | Literal["never"] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Commit:
     """An amount that usage draws down from `start` until `end` (UTC, exclusive; None: no end).
 
@@ -149,7 +136,7 @@ class Commit:
     usage with all these group values. Lower `priority` burns first. A prepaid one is billed at once, or in `invoices`,
     which may come to less than may be drawn. `access` cuts it into segments: then `amount` is all of them, and the
     window reaches from the first one's start to the last one's end. What usage draws from a postpaid one is billed in
-    arrears as usage is, and what it has left at its end as a true-up. `rollover` is what a renewal hands over of it.
+    arrears as usage is, and what it has left at its end as a true-up.
     """
 
     commit_id: str
@@ -163,7 +150,6 @@ class Commit:
     type: Literal["prepaid", "postpaid"] = "prepaid"
     access: tuple[Segment, ...] = ()
     invoices: tuple[Instalment, ...] = ()
-    rollover: Rollover | None = None
 
 
 @dataclass(frozen=True, slots=True)
