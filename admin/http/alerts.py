@@ -149,6 +149,7 @@ def post_disabled(rule_id: PathText, parts: PartsOf) -> Response:
     summary="Release the gates that alerts hold",
     responses={
         200: {"model": list[Release], "description": "The releases, by this request or by the same one before."},
+        400: {"model": Problem, "description": "A reason that cannot be printed."},
         **WITHOUT_KEY,
         404: {"model": Problem, "description": "There is no such rule or contract."},
         409: {"model": Problem, "description": "The rule holds no gates, or no alert of it stands on the contract."},
