@@ -16,8 +16,7 @@ from ledger.errors import InvalidError
 from ledger.shares import left_of
 from ledger.spend_caps import Cap, caps_of
 from pricing.commits import prepaid
-from pricing.composites import names
-from pricing.draws import has_tags, in_force
+from pricing.draws import has_tags, in_force, named_by
 from pricing.money import EXACT, LEDGER_SCALE, ZERO, to_ledger_scale, total
 from pricing.prices import PerUnit
 from pricing.terms import Lot, ProductPrice, Terms
@@ -221,9 +220,8 @@ def _without_tags(lot: Lot, versions: Sequence[Terms]) -> Lot | None:
     """Return a lot with the products that it names; None where its tags name none."""
     if not has_tags(lot):
         return lot
-    sold = [(price.product_id, price.tags) for terms in versions for price in terms.prices]
-    products = sorted({product_id for product_id, tags in sold if names(lot.products, product_id, tags)})
-    return replace(lot, products=tuple(products)) if products else None
+    products = named_by(lot, versions)
+    return replace(lot, products=tuple(sorted(products))) if products else None
 
 
 def _share_money(granted: Granted, held: Held, lots: Collection[Lot]) -> bool:

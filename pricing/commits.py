@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
 
 from pricing.expiry import end_of
 from pricing.money import EXACT, LEDGER_SCALE, WIDE, ZERO, to_ledger_scale, total
+from pricing.progressive import increments
 from pricing.terms import Commit, Instalment, Lot, Segment
 
 A_DAY = timedelta(days=1)
@@ -23,29 +25,25 @@ def lots_of_commit(commit: Commit, commit_lot: str) -> tuple[Lot, ...]:
     """
     segments = segments_of(commit)
     price = total([one.amount for one in commit.invoices])
-    granted, paid = ZERO, ZERO
-    lots = []
-    for number, segment in enumerate(segments, start=1):
-        granted = EXACT.add(granted, segment.amount)
-        reached = _share(price, granted, commit.amount)
-        lots.append(
-            Lot(
-                lot_id=f"{commit_lot}.{number}" if commit.access else commit_lot,
-                name=commit.name,
-                amount=segment.amount,
-                start=segment.start,
-                end=segment.end,
-                products=commit.products,
-                priority=commit.priority,
-                cost_basis=_cost_basis(price, commit.amount) if commit.invoices else Decimal(1),
-                groups=commit.groups,
-                is_postpaid=commit.type == "postpaid",
-                instalments_of=commit_lot if commit.invoices else None,
-                paid=EXACT.subtract(reached, paid) if commit.invoices else None,
-            )
+    granted = accumulate((segment.amount for segment in segments), EXACT.add)
+    paid = increments([_share(price, reached, commit.amount) for reached in granted])
+    return tuple(
+        Lot(
+            lot_id=f"{commit_lot}.{number}" if commit.access else commit_lot,
+            name=commit.name,
+            amount=segment.amount,
+            start=segment.start,
+            end=segment.end,
+            products=commit.products,
+            priority=commit.priority,
+            cost_basis=_cost_basis(price, commit.amount) if commit.invoices else Decimal(1),
+            groups=commit.groups,
+            is_postpaid=commit.type == "postpaid",
+            instalments_of=commit_lot if commit.invoices else None,
+            paid=share if commit.invoices else None,
         )
-        paid = reached
-    return tuple(lots)
+        for number, (segment, share) in enumerate(zip(segments, paid, strict=True), start=1)
+    )
 
 
 def prepaid(lots: Sequence[Lot]) -> tuple[Lot, ...]:

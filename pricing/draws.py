@@ -50,10 +50,7 @@ def _end(lot: Lot) -> datetime:
 
 def _breadth(lot: Lot, terms: Sequence[Terms]) -> float:
     """Return how many products a lot names; a tag names those that have it in any version of the terms."""
-    if not has_tags(lot):
-        return len(set(lot.products)) or inf
-    sold = ((price.product_id, price.tags) for version in terms for price in version.prices)
-    return len({product_id for product_id, tags in sold if names(lot.products, product_id, tags)})
+    return len(named_by(lot, terms)) if has_tags(lot) else len(set(lot.products)) or inf
 
 
 def require_sound_lots(lots: Sequence[Lot]) -> None:
@@ -144,6 +141,12 @@ def has_groups(lot: Lot, charge: Charge) -> bool:
 def has_tags(lot: Lot) -> bool:
     """Say whether a lot names products by tags."""
     return any(name.startswith(TAG) for name in lot.products)
+
+
+def named_by(lot: Lot, versions: Sequence[Terms]) -> set[str]:
+    """Return the products that a lot names by id or tag and any of these versions of the terms sells."""
+    sold = ((price.product_id, price.tags) for version in versions for price in version.prices)
+    return {product_id for product_id, tags in sold if names(lot.products, product_id, tags)}
 
 
 def tags_at(terms: Sequence[Terms], product_id: str, moment: datetime) -> tuple[str, ...]:
