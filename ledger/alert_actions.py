@@ -10,7 +10,7 @@ from ledger.checks import check_aware, check_text
 from ledger.contracts import lock_contract
 from ledger.errors import StateError
 from ledger.gates import lock_gates
-from ledger.holding import holding_rule
+from ledger.holding import STANDS, holding_rule
 from ledger.outbox import put_out
 
 
@@ -25,6 +25,12 @@ class Release:
     reason: str
     released_by: str
     released_at: datetime
+
+
+def crossing_key(rule_id: str, contract_id: str, span_start: datetime, number: int) -> str:
+    """Return the key under which a crossing is put out, which never changes."""
+    start = span_start.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return f"alert/{rule_id}/{contract_id}/{start}/{number}"
 
 
 def hold_gates(connection: sa.Connection, customer_id: str) -> None:
@@ -55,10 +61,9 @@ def release_alerts(
     if not found:
         raise StateError(f"no alert of rule {rule_id} stands on contract {contract_id}; list those that are open")
     for one in found:
-        start = one.span_start.astimezone(UTC).isoformat().replace("+00:00", "Z")
         put_out(
             connection,
-            key=f"alert/{rule_id}/{contract_id}/{start}/{one.number}/released",
+            key=f"{crossing_key(rule_id, contract_id, one.span_start, one.number)}/released",
             kind="alert.released",
             contract_id=contract_id,
             payload={
@@ -83,12 +88,7 @@ def _standing_releases(connection: sa.Connection, rule_id: str, contract_id: str
     return tuple(Release(*row) for row in rows)
 
 
-_STANDING = """
-a.rule_id = :rule_id and a.contract_id = :contract_id and a.state = 'raised' and not exists (
-    select from alert later where later.rule_id = a.rule_id and later.contract_id = a.contract_id
-        and later.span_start = a.span_start and later.number > a.number
-)
-"""
+_STANDING = f"a.rule_id = :rule_id and a.contract_id = :contract_id and {STANDS}"
 
 _RELEASE = sa.text(f"""
 insert into alert_release (rule_id, contract_id, span_start, number, reason, released_by, released_at)

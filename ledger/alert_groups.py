@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from ledger.alert_rules import AlertRule
 from ledger.anomalies import counted_of
 from ledger.billable import billable_readings
-from ledger.contracts import Contract, terms_of
+from ledger.contracts import Contract
 from ledger.intake.rules import read_rules
-from ledger.periods import list_periods
+from ledger.periods import ContractPeriod
 from ledger.rating import rate_usage
 from pricing.calendar import Period, local_date, local_midnight
 from pricing.money import ZERO, to_ledger_scale
@@ -47,15 +47,20 @@ class _Rated:
 
 
 def group_figures(
-    connection: sa.Connection, contract: Contract, rule: AlertRule, *, as_of: datetime
+    connection: sa.Connection,
+    contract: Contract,
+    rule: AlertRule,
+    recorded: Sequence[ContractPeriod],
+    terms: Sequence[Terms],
+    *,
+    as_of: datetime,
 ) -> Iterator[GroupFigure]:
     """Yield the figures of a rule's group, by the usage of now, each day that has begun at least once.
 
-    Spend is of the open periods, usage also of frozen ones. Raises `PricingError` where it cannot be rated.
+    `recorded` are the contract's periods, `terms` its versions, which only a rule on spend asks for. Spend is of the
+    open periods, usage also of frozen ones. Raises `PricingError` where it cannot be rated.
     """
-    recorded = list_periods(connection, contract.contract_id)
     seen = [one.period for one in recorded if one.state == "open" or (rule.kind == "usage" and one.state == "frozen")]
-    terms = terms_of(connection, contract.contract_id) if rule.kind == "spend" and seen else ()
     for period in seen:
         yield from _days_of(contract, period, as_of)
         if rule.kind == "usage":

@@ -13,8 +13,9 @@ from ledger.alert_kinds import ADDED_UP, OF_LOTS, SILENT_DAYS
 from ledger.alert_lots import PACE_DAYS, lot_figure, lots_begun, next_expiring
 from ledger.alert_rules import AlertRule
 from ledger.anomalies import hours_watched, is_due, newcomers_watched
-from ledger.contracts import Contract
+from ledger.contracts import Contract, terms_of
 from ledger.database import Json
+from ledger.periods import list_periods
 from pricing.calendar import local_date, local_midnight
 from pricing.money import EXACT, ZERO, to_ledger_scale, total
 from pricing.thresholds import Threshold, forecast, hours_of
@@ -158,16 +159,20 @@ def _in_days(connection: sa.Connection, contract: Contract, rules: Sequence[Aler
 def _in_groups(
     connection: sa.Connection, contract: Contract, rules: Sequence[AlertRule], as_of: datetime
 ) -> Iterator[Observed]:
-    for rule in rules:
-        if rule.group_key is not None:
-            figures: dict[datetime, Decimal] = defaultdict(Decimal)
-            for one in group_figures(connection, contract, rule, as_of=as_of):
-                start = one.period_start
-                if rule.span == "day":
-                    start = local_midnight(one.day, contract.entity_zone)
-                figures[start] = EXACT.add(figures[start], one.figure)
-            group: dict[str, Json] = {"group_key": rule.group_key, "group_value": rule.group_value}
-            yield from (Observed(rule, start, figure, rule.bounds, group) for start, figure in figures.items())
+    own = [rule for rule in rules if rule.group_key is not None]
+    if not own:
+        return
+    recorded = list_periods(connection, contract.contract_id)
+    terms = terms_of(connection, contract.contract_id) if any(rule.kind == "spend" for rule in own) else ()
+    for rule in own:
+        figures: dict[datetime, Decimal] = defaultdict(Decimal)
+        for one in group_figures(connection, contract, rule, recorded, terms, as_of=as_of):
+            start = one.period_start
+            if rule.span == "day":
+                start = local_midnight(one.day, contract.entity_zone)
+            figures[start] = EXACT.add(figures[start], one.figure)
+        group: dict[str, Json] = {"group_key": rule.group_key, "group_value": rule.group_value}
+        yield from (Observed(rule, start, figure, rule.bounds, group) for start, figure in figures.items())
 
 
 # --- lots and silence ---------------------------------------------------------------------------------------------

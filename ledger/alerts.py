@@ -8,13 +8,13 @@ an earlier day, and a correction may clear one. What the invoice holds changes n
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from ledger import schema
-from ledger.alert_actions import hold_gates
+from ledger.alert_actions import crossing_key, hold_gates
 from ledger.alert_kinds import IN_MONEY, UNITS, Action, RuleKind, Span
 from ledger.alert_observations import Observed, observe, of_payments
 from ledger.alert_rules import AlertRule, rules_on
@@ -22,6 +22,7 @@ from ledger.anomalies import counted_of
 from ledger.checks import check_aware
 from ledger.contracts import Contract, get_contract, lock_contract, terms_of
 from ledger.database import Json
+from ledger.holding import STANDS
 from ledger.outbox import put_out
 from pricing.thresholds import Crossing, crossing
 
@@ -96,15 +97,7 @@ def raise_for_invoice(
     rules = [rule for rule in rules_on(connection, contract) if rule.kind == "invoice_total"]
     details: dict[str, Json] = {"invoice_id": invoice_id}
     seen = [Observed(rule, period_start, amount, rule.bounds, details) for rule in rules]
-    last = _last_numbers(connection, contract, seen)
-    crossings = []
-    for one in seen:
-        if crossing(one.bounds, one.figure, raised=False) == "raised":
-            number = last.get((one.rule.rule_id, period_start), 0)
-            crossings.append(_Crossed(one, number + 1 + number % 2, "raised"))
-    if crossings:
-        _write(connection, contract, crossings, at)
-    return len(crossings)
+    return _cross(connection, contract, seen, at, ever_clears=False)
 
 
 def watching_payments(connection: sa.Connection, contract_id: str) -> Contract | None:
@@ -150,15 +143,22 @@ class _Crossed:
     state: Crossing
 
 
-def _cross(connection: sa.Connection, contract: Contract, seen: Sequence[Observed], at: datetime) -> int:
-    """Write which figures cross their threshold, given what was written before, and return how many."""
+def _cross(
+    connection: sa.Connection, contract: Contract, seen: Sequence[Observed], at: datetime, *, ever_clears: bool = True
+) -> int:
+    """Write which figures cross their threshold, given what was written before, and return how many.
+
+    Figures that never clear raise again, each under an odd number.
+    """
     last = _last_numbers(connection, contract, seen)
     crossings = []
     for one in seen:
         number = last.get((one.rule.rule_id, one.span_start), 0)
-        state = crossing(one.bounds, one.figure, raised=number % 2 == 1)
+        is_raised = number % 2 == 1
+        state = crossing(one.bounds, one.figure, raised=is_raised and ever_clears)
         if state is not None:
-            crossings.append(_Crossed(one, number + 1, state))
+            step = 2 if is_raised and state == "raised" else 1
+            crossings.append(_Crossed(one, number + step, state))
     if crossings:
         _write(connection, contract, crossings, at)
     return len(crossings)
@@ -209,10 +209,9 @@ def _write(connection: sa.Connection, contract: Contract, crossings: Sequence[_C
     for one, row in zip(crossings, rows, strict=True):
         rule = one.observed.rule
         currency = _currency(rule, contract)
-        start = one.observed.span_start.astimezone(UTC).isoformat().replace("+00:00", "Z")
         put_out(
             connection,
-            key=f"alert/{rule.rule_id}/{contract.contract_id}/{start}/{one.number}",
+            key=crossing_key(rule.rule_id, contract.contract_id, one.observed.span_start, one.number),
             kind=f"alert.{one.state}",
             contract_id=contract.contract_id,
             payload={
@@ -238,7 +237,7 @@ def _currency(rule: AlertRule, contract: Contract) -> str | None:
     return contract.currency if rule.kind in IN_MONEY else None
 
 
-_LIST = sa.text("""
+_LIST = sa.text(f"""
 select a.rule_id, r.kind, a.contract_id, c.customer_id, nullif(r.product_id, '') as product_id, r.lot_id, r.span,
     a.span_start, a.number, a.state, a.observed, a.threshold,
     case when r.kind = any(:in_money) then c.currency end as currency, a.at, r.group_key, r.group_value, r.action,
@@ -250,14 +249,10 @@ join entity n on n.entity_id = c.entity_id
 left join alert_release e on (e.rule_id, e.contract_id, e.span_start, e.number)
     = (a.rule_id, a.contract_id, a.span_start, a.number)
 where (cast(:contract_id as text) is null or a.contract_id = :contract_id)
-    and (not :open_only or (a.state = 'raised' and r.disabled_at is null and e.released_at is null
-        and not exists (
-            select from alert later where later.rule_id = a.rule_id and later.contract_id = a.contract_id
-                and later.span_start = a.span_start and later.number > a.number
-        )
+    and (not :open_only or ({STANDS} and r.disabled_at is null and e.released_at is null
         and (r.span = 'term' or r.action = 'hold_gate' or (a.span_start at time zone n.time_zone)::date >= (
             select (min(p.start_at) at time zone n.time_zone)::date from contract_period p
             where p.contract_id = a.contract_id and p.state <> 'invoiced'
         ))))
 order by a.at desc, a.contract_id, a.rule_id, a.span_start desc, a.number desc limit :limit
-""")
+""")  # noqa: S608 - an expression of ours

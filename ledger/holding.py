@@ -1,4 +1,10 @@
-"""Holding: which alert holds the gates of a customer, as an expression that statements on gates share."""
+"""Holding: which alert stands, and which holds the gates of a customer, as expressions that statements share."""
+
+STANDS = """(a.state = 'raised' and not exists (
+    select from alert later where later.rule_id = a.rule_id and later.contract_id = a.contract_id
+        and later.span_start = a.span_start and later.number > a.number
+))"""
+"""SQL that says of the row `a` of `alert` that it raised and nothing has cleared it since."""
 
 
 def holding_rule(customer: str) -> str:
@@ -9,12 +15,9 @@ def holding_rule(customer: str) -> str:
     """
     return f"""(
         select min(a.rule_id) from contract c
-        join alert a on a.contract_id = c.contract_id and a.state = 'raised'
+        join alert a on a.contract_id = c.contract_id and {STANDS}
         join alert_rule r on r.rule_id = a.rule_id and r.action = 'hold_gate' and r.disabled_at is null
         where c.customer_id = {customer} and not exists (
-            select from alert later where later.rule_id = a.rule_id and later.contract_id = a.contract_id
-                and later.span_start = a.span_start and later.number > a.number
-        ) and not exists (
             select from alert_release e where e.rule_id = a.rule_id and e.contract_id = a.contract_id
                 and e.span_start = a.span_start and e.number = a.number
         )
