@@ -35,10 +35,11 @@ def caps_of(connection: sa.Connection, contract: Contract, *, as_of: datetime) -
     rules = [rule for rule in rules_on(connection, contract) if rule.action == "cap"]
     if not rules:
         return ()
-    zone, running = contract.entity_zone, contract.periods(as_of)[-1]
+    zone, begun = contract.entity_zone, contract.periods(as_of)
+    running = begun[-1]
     today = local_date(as_of, zone)
     first, next_day = local_midnight(today, zone), local_midnight(today + timedelta(days=1), zone)
-    starts = [period.start for period in contract.periods(as_of) if first < period.end]
+    starts = [period.start for period in begun if first < period.end]
     facts = {"contract_id": contract.contract_id, "starts": starts, "running": running.start, "today": today}
     rows = connection.execute(_SPENT, facts).all()
     caps = []
