@@ -3,13 +3,13 @@
 import csv
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from admin.commands.options import AsJson, By, Limit, OfContract
+from admin.commands.options import AsJson, By, Limit, OfContract, parse_figure
 from admin.connections import books
 from admin.errors import DoorError
 from admin.plain import decimal_text
@@ -23,14 +23,6 @@ from pricing.calendar import Period
 from pricing.detections import Score
 
 application = typer.Typer()
-
-
-def parse_figure(text: str) -> Decimal:
-    """Read a number exactly; raise a usage error naming the form."""
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise typer.BadParameter(f"{text!r} is not a number; write it as 500 or 0.25") from None
 
 
 RuleId = Annotated[str, typer.Argument(metavar="RULE", help="The rule's id.")]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,31 +85,24 @@ async def post_approve(request_id: PathText, wanted: Deciding, parts: PartsOf, k
 
     An approved request again changes nothing.
     """
-
-    def approve(connection: sa.Connection) -> CreditRequest:
-        now = datetime.now(UTC)
-        return approve_request(connection, request_id, reason=wanted.reason, by=f"API key {key.name}", at=now)
-
-    return await _decided(parts, approve)
+    return await _decided(parts, approve_request, request_id, wanted, key)
 
 
 @router.post("/v1/credit-requests/{request_id}/reject", summary="Reject a request", responses=DECIDED)
 async def post_reject(request_id: PathText, wanted: Deciding, parts: PartsOf, key: Bearer) -> Response:
     """Decide that what was asked for is not done. A rejected request again changes nothing."""
-
-    def reject(connection: sa.Connection) -> CreditRequest:
-        now = datetime.now(UTC)
-        return reject_request(connection, request_id, reason=wanted.reason, by=f"API key {key.name}", at=now)
-
-    return await _decided(parts, reject)
+    return await _decided(parts, reject_request, request_id, wanted, key)
 
 
-async def _decided(parts: Parts, decide: Callable[[sa.Connection], CreditRequest]) -> Response:
+async def _decided(
+    parts: Parts, decide: Callable[..., CreditRequest], request_id: str, wanted: Deciding, key: ApiKey
+) -> Response:
     """Decide in a transaction of its own, and let the contract draw anew."""
 
     def done() -> CreditRequest:
         with parts.engine.begin() as connection:
-            return decide(connection)
+            by = f"API key {key.name}"
+            return decide(connection, request_id, reason=wanted.reason, by=by, at=datetime.now(UTC))
 
     request = await run_in_threadpool(done)
     parts.nudges.add((request.contract_id,))
