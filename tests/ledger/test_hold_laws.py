@@ -165,5 +165,5 @@ def test_a_gate_leaves_what_the_lot_has_left_less_what_is_held(shop: sa.Connecti
 
     run_state_machine_as_test(
         InThisShop,
-        settings=settings(max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=[*HealthCheck]),
+        settings=settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[*HealthCheck]),
     )

@@ -124,7 +124,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[Place, Share] | None]
 
 
 @given(batches=BATCHES, frozen_before=st.integers(1, 9), lots=st.sampled_from([(PREPAID, GIFT), (GIFT, NOON)]))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_increments_come_to_what_the_full_computation_comes_to(
     shop: sa.Connection,
     found: list[Mapping[Place, Share] | None],

@@ -135,7 +135,7 @@ def assert_sound(connection: sa.Connection, at: datetime) -> None:
 
 
 @given(steps=STEPS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_every_step_lots_and_books_agree_and_coming_all_at_the_end_is_the_same(
     shop: sa.Connection, steps: list[Step]
 ) -> None:
