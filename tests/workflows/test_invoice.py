@@ -10,6 +10,7 @@ from tests.workflows.world import Sold, eventually, first_day, invoices, month, 
 from workflows import starting
 from workflows.close_run import CloseStatus
 from workflows.invoice import InvoiceStatus
+from workflows.names import invoice_workflow_id
 
 INVOICE = f"acme-1.{first_day(1)}"
 
@@ -33,6 +34,7 @@ async def test_an_invoice_above_the_limit_waits_for_one_approval(temporal: Clien
             await starting.approve_invoice(temporal, INVOICE, by="bob")
         final = await eventually(lambda: status(temporal), lambda found: found.state == "finalised")
         assert final.number == "SELL-000001"
+        await temporal.get_workflow_handle(invoice_workflow_id(INVOICE)).result()  # it says so shortly before it ends
         with pytest.raises(StateError, match="approved by ann already: it is finalised"):
             await starting.approve_invoice(temporal, INVOICE, by="ann")
 
