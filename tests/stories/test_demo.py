@@ -25,10 +25,6 @@ def test_the_demo_bills_two_months_and_leaves_nothing_behind() -> None:
     assert_every_check_holds("--events", str(EVENTS))
 
 
-@pytest.mark.skipif(
-    "METERBOOK_ALL_STORIES" not in os.environ,
-    reason="the demo runs in every run, on a file too with METERBOOK_ALL_STORIES=1: each takes two minutes",
-)
 def test_the_demo_bills_usage_from_a_file(tmp_path: Path) -> None:
     usage = tmp_path / "usage.csv"
     first = datetime(2024, 5, 10)  # noqa: DTZ001 - the file's times have no zone
